@@ -120,6 +120,18 @@ CLAIMS = (
     Claim("docs/operate.md", f"{TEMPLATE}  Workspace", checks.output, CFN_LINT),
     Claim("docs/operate.md", f"{TEMPLATE}  Email", checks.output, CFN_LINT),
     Claim("docs/people.md", "python -m infra.permissions", checks.shell, BOOTSTRAP),
+    Claim(
+        "docs/performance.md",
+        "make bench-gpu",
+        checks.shell,
+        why="it measures a GPU for minutes",
+    ),
+    Claim(
+        "docs/performance.md",
+        "make prove-gpu",
+        checks.shell,
+        why="it takes minutes",
+    ),
     Claim("docs/people.md", "account=", checks.shell, BOOTSTRAP),
     Claim("docs/people.md", "❌  tuneway failed", checks.output, why="it is what the CDK CLI printed without a grant"),
     Claim("docs/people.md", "stack:", checks.settings, HERE),

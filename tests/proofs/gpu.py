@@ -30,20 +30,16 @@ import datasets
 import torch
 import transformers
 
+from tests.proofs.nearness import SAFETY, DisprovedError, as_equal_as_twice, distance, far, near, relative, tolerance
 from tests.unit.training import equalities, tiny_model
 from training import model
-from training.data import Collator
+from training.data import IGNORED, Collator, completion_loss
 from training.device import Device
 from training.finetune import VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ROUNDINGS = 12
-"""Roundings of a decoder layer that stand one after another: the two norms, attention's and the MLP's matrices, softmax, the
-rotation, the gate, the two sums."""
-
-SAFETY = 4
 GPU_SHAPE = {
     "hidden_size": 512,
     "intermediate_size": 1024,
@@ -57,22 +53,6 @@ GPU_SHAPE = {
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 STEPS = 12
 JOB_SECONDS = 600
-
-
-class DisprovedError(Exception):
-    """Two results differ that must be the same, or are the same where they must differ."""
-
-
-def tolerance(dtype: torch.dtype, layers: int, hidden_size: int) -> float:
-    """Return how much two computations of the same numbers may differ, relative to them.
-
-    A rounding errs by at most half of the format's eps, and on average by a quarter. Roundings one after another add up like
-    a random walk: by the root of their number. In float32 the sums over the hidden size also round at each step; in the
-    16-bit formats GPUs keep them in float32. The result is taken four times, for the two computations and for safety. With 8
-    layers it is 0.08 in bfloat16, and 0.01 in float16.
-    """
-    sums = hidden_size if dtype is torch.float32 else 0
-    return SAFETY * torch.finfo(dtype).eps / 4 * math.sqrt(layers * (ROUNDINGS + sums))
 
 
 @dataclass(frozen=True)
@@ -165,11 +145,11 @@ def packed(prover: GpuProver) -> str:
         }
         wrong, wrongs = equalities.loss_and_gradients(llama, mixed)
     allowed = prover.loss_limit(batch)
-    loss = _near("loss", abs(found - expected) / expected, allowed)
-    _far("loss with wrong borders", abs(wrong - expected) / expected, allowed)
+    loss = near("loss", abs(found - expected) / expected, allowed)
+    far("loss with wrong borders", abs(wrong - expected) / expected, allowed)
     # A backward pass has about twice the roundings of a forward pass, on top of its own.
-    gradient = _near("gradients", _distance(others, gradients), math.sqrt(3) * prover.limit)
-    _far("gradients with wrong borders", _distance(wrongs, gradients), math.sqrt(3) * prover.limit)
+    gradient = near("gradients", distance(others, gradients), math.sqrt(3) * prover.limit)
+    far("gradients with wrong borders", distance(wrongs, gradients), math.sqrt(3) * prover.limit)
     attention = llama.config._attn_implementation
     return f"{len(batch)} rows, {attention}: {loss}, {gradient}; with wrong borders the loss is {wrong:.4f}, not {expected:.4f}"
 
@@ -185,13 +165,13 @@ def labels_only(prover: GpuProver) -> str:
     with torch.inference_mode(), prover.autocast():
         few, whole = llama(**inputs, logits_to_keep=kept).logits, llama(**inputs).logits
         columns = whole[:, -kept:] if isinstance(kept, int) else whole[:, kept]
-        loss = float(equalities.completion_loss(type("Output", (), {"logits": few}), labels))
+        loss = float(completion_loss(type("Output", (), {"logits": few}), labels))
         expected = equalities.loss_by_transformers(llama, batch)
-    real = (labels != equalities.IGNORED).to(few.device)
-    near = _near("logits", _relative(few[real].float(), columns[real].float()), prover.limit)
-    _far("logits one column away", _relative(few[:, 1:].float(), columns[:, :-1].float()), prover.limit)
-    losses = _near("loss", abs(loss - expected) / expected, prover.loss_limit(batch))
-    return f"{few.shape[1]} of {whole.shape[1]} columns: {near}, {losses}"
+    real = (labels != IGNORED).to(few.device)
+    logits = near("logits", relative(few[real].float(), columns[real].float()), prover.limit)
+    far("logits one column away", relative(few[:, 1:].float(), columns[:, :-1].float()), prover.limit)
+    losses = near("loss", abs(loss - expected) / expected, prover.loss_limit(batch))
+    return f"{few.shape[1]} of {whole.shape[1]} columns: {logits}, {losses}"
 
 
 def recomputed(prover: GpuProver) -> str:
@@ -202,7 +182,7 @@ def recomputed(prover: GpuProver) -> str:
     other = equalities.train_tiny(prover.folder, prover.recipe, device, prover.work / "recomputed")
     if other.result is None or not other.result.used["gradient_checkpointing"]:
         raise DisprovedError("the training did not recompute its activations")
-    return _as_equal_as_twice(first, second, other)
+    return as_equal_as_twice(first, second, other)
 
 
 def resumed(prover: GpuProver) -> str:
@@ -215,7 +195,7 @@ def resumed(prover: GpuProver) -> str:
     if not stopped.interrupted or rest.result is None or rest.result.used["resumed_from_step"] != 7:
         raise DisprovedError(f"the training did not go on from step 7: {stopped.interrupted or 'it was not stopped'}")
     rest.losses = stopped.losses | rest.losses
-    return _as_equal_as_twice(first, second, rest)
+    return as_equal_as_twice(first, second, rest)
 
 
 def exported(prover: GpuProver) -> str:
@@ -256,7 +236,10 @@ def two_processes(prover: GpuProver) -> str:
     """Two processes train the adapter of one."""
     pair = "," in prover.gpus
     # nccl refuses two processes on one GPU ("Duplicate GPU detected"), so with fewer GPUs both are on the CPU, over gloo.
-    recipe = replace(prover.recipe, optimizer="adamw_torch", **({} if pair else {"device": "cpu"}))
+    recipe = replace(prover.recipe, optimizer="adamw_torch")
+    if not pair:
+        tiny_model.make_model(prover.cache, "tuneway/tiny-cpu", transformers.LlamaConfig)
+        recipe = replace(recipe, base_model="tuneway/tiny-cpu", device="cpu", learning_rate=1e-2)
     roots = [_job(prover.work / f"processes-{count}", recipe) for count in (1, 2)]
     for count, root in enumerate(roots, 1):
         visible = ",".join(prover.gpus.split(",")[:count]) if pair else ""
@@ -266,10 +249,8 @@ def two_processes(prover: GpuProver) -> str:
         raise DisprovedError(f"they logged the steps {sorted(one)} and {sorted(two)}")
     dtype = prover.dtype if pair else torch.float32
     allowed = max(1e-3, tolerance(dtype, prover.shape["num_hidden_layers"], prover.shape["hidden_size"]))
-    loss = _near("losses", max(abs(two[step]["loss"] / one[step]["loss"] - 1) for step in one), allowed)
-    weights = _near(
-        "adapter", _distance(equalities.job_adapter(roots[1]), equalities.job_adapter(roots[0])), 2 * allowed
-    )
+    loss = near("losses", max(abs(two[step]["loss"] / one[step]["loss"] - 1) for step in one), allowed)
+    weights = near("adapter", distance(equalities.job_adapter(roots[1]), equalities.job_adapter(roots[0])), 2 * allowed)
     return f"{'nccl on two GPUs' if pair else 'gloo on the CPU, because nccl needs two GPUs'}: {loss}, {weights}"
 
 
@@ -307,47 +288,6 @@ def _wait(root: Path, process: Any) -> None:
         failure = root / "output" / "failure"
         reason = failure.read_text(encoding="utf-8") if failure.exists() else (root / "log").read_text(encoding="utf-8")
         raise DisprovedError(f"the job failed: {reason.strip()[-500:]}")
-
-
-def _as_equal_as_twice(
-    first: equalities.TinyTraining, second: equalities.TinyTraining, other: equalities.TinyTraining
-) -> str:
-    """Compare a training with `first` as closely as a second run of the same compares with it.
-
-    Some kernels of a GPU add in another order each time (flash attention's backward pass). So two runs of the same training
-    need not be the same to the bit.
-    """
-    if other.losses.keys() != first.losses.keys():
-        raise DisprovedError(f"it logged the steps {sorted(other.losses)}, not {sorted(first.losses)}")
-    if all(torch.equal(other.weights[name], weight) for name, weight in first.weights.items()):
-        return f"equal to the bit after {len(first.losses)} steps"
-    noise = _distance(second.weights, first.weights)
-    return (
-        f"{_near('adapter', _distance(other.weights, first.weights), max(1e-5, 3 * noise))}; a second run: {noise:.1e}"
-    )
-
-
-def _relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).pow(2).mean().sqrt() / expected.pow(2).mean().sqrt())
-
-
-def _distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Return the relative root mean square of the difference of all tensors together."""
-    one, other = (
-        torch.cat([each[name].detach().float().cpu().flatten() for name in expected]) for each in (found, expected)
-    )
-    return _relative(one, other)
-
-
-def _near(what: str, difference: float, allowed: float) -> str:
-    if not difference <= allowed:
-        raise DisprovedError(f"the {what} differs by {difference:.2e}, and {allowed:.1e} would be rounding")
-    return f"{what} within {difference:.1e} (allowed {allowed:.1e})"
-
-
-def _far(what: str, difference: float, allowed: float) -> None:
-    if not difference > allowed:
-        raise DisprovedError(f"the {what} differs by {difference:.2e} only, so this comparison finds no mistake")
 
 
 def _name(dtype: torch.dtype) -> str:

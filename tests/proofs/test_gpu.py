@@ -9,6 +9,7 @@ import torch
 import transformers
 
 from tests.proofs import gpu
+from tests.proofs.nearness import DisprovedError, tolerance
 from tests.unit.training import equalities, tiny_model
 from training.data import Collator
 from training.device import Device
@@ -55,7 +56,7 @@ def test_rows_that_see_each_other_are_found(prover: gpu.GpuProver, monkeypatch: 
         return batch | {"position_ids": torch.arange(batch["input_ids"].shape[1])[None]}
 
     monkeypatch.setattr(Collator, "_packed", mixed)
-    with pytest.raises(gpu.DisprovedError, match=r"the loss differs by .*, and .* would be rounding"):
+    with pytest.raises(DisprovedError, match=r"loss with a difference of .*, and .* would be rounding"):
         gpu.packed(prover)
 
 
@@ -73,10 +74,12 @@ def test_a_resume_with_another_result_is_found(
 
     monkeypatch.setattr(equalities, "train_tiny", other)
     assert not gpu._prove("a resumed training", gpu.resumed, prover)
-    assert capsys.readouterr().out.startswith("not proved a resumed training: the adapter differs by 1.00e-03, and")
+    assert capsys.readouterr().out.startswith(
+        "not proved a resumed training: adapter with a difference of 1.00e-03, and"
+    )
 
 
 def test_the_tolerance_follows_the_format_and_the_depth() -> None:
-    assert gpu.tolerance(torch.bfloat16, 8, 512) == pytest.approx(8 * gpu.tolerance(torch.float16, 8, 512))
-    assert gpu.tolerance(torch.bfloat16, 32, 512) == pytest.approx(2 * gpu.tolerance(torch.bfloat16, 8, 512))
-    assert gpu.tolerance(torch.bfloat16, 8, 512) == pytest.approx(0.077, abs=0.001)
+    assert tolerance(torch.bfloat16, 8, 512) == pytest.approx(8 * tolerance(torch.float16, 8, 512))
+    assert tolerance(torch.bfloat16, 32, 512) == pytest.approx(2 * tolerance(torch.bfloat16, 8, 512))
+    assert tolerance(torch.bfloat16, 8, 512) == pytest.approx(0.077, abs=0.001)
