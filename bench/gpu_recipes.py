@@ -17,11 +17,12 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Trainer, TrainerCallback, TrainingArguments
+from transformers.models.llama import modeling_llama
 
 from bench.gpu_model import PAD, make_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.gpu_model import GpuBenchRow, GpuBenchRows
 
@@ -233,8 +234,19 @@ def trl(bench: GpuBench, rows: GpuBenchRows, *, batch_size: int, **own: Any) -> 
         processing_class=make_tokenizer(bench.vocabulary),
     )
     made.data_collator = counting = _CountingCollator(made.data_collator)
-    made.train()
+    with _llama_unchanged():
+        made.train()
     return model, counting.tokens
+
+
+@contextlib.contextmanager
+def _llama_unchanged() -> Iterator[None]:
+    """Take back what liger-kernel changes in transformers' Llama for all models, so that the next recipe has none of it."""
+    before = dict(vars(modeling_llama))
+    try:
+        yield
+    finally:
+        vars(modeling_llama).update(before)
 
 
 def tuneway(bench: GpuBench, rows: GpuBenchRows, *, batch_size: int, packing: bool) -> tuple[Any, int]:

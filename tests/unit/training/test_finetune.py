@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bitsandbytes
@@ -21,13 +24,13 @@ from training.stop import StopSignal
 from training.watch import check_changed, check_gradients, evaluate_loss
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from datasets import Dataset
     from peft import PeftModel
 
     from tests.unit.training.conftest import TinyModel
     from training.recipe import Recipe
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -223,3 +226,13 @@ def test_activations_are_recomputed_only_if_memory_is_short() -> None:
 def test_the_rows_that_a_cpu_takes_at_once_depend_on_their_length(mean_length: float, rows: int) -> None:
     assert Device("cpu", None, None).rows_at_once(mean_length) == rows
     assert Device("cuda", (8, 6), 22 * GIB).rows_at_once(mean_length) is None
+
+
+def test_training_and_answering_need_no_library_that_they_do_not_use() -> None:
+    absent = ("bitsandbytes", "datasets", "rouge_score", "sacrebleu")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent!r})); "  # None makes an import fail
+        "from training import evaluate, finetune; print('bitsandbytes' in finetune.VERSIONS)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
