@@ -66,7 +66,7 @@ class Teardown(Construct):
             disable_waiter_state_machine_logging=True,
             on_event_handler=on_event,
             is_complete_handler=is_complete,
-            query_interval=cdk.Duration.seconds(5),
+            query_interval=cdk.Duration.seconds(2),
             total_timeout=cdk.Duration.minutes(55),
         )
         # CloudFormation itself would name it without the stack's name, and no policy on the stack's names could have it.

@@ -15,7 +15,13 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_WAIT_SECONDS = 10
+FIRST_WAIT_SECONDS = 2
+"""The shortest wait between two looks at a job or a deployment: some are done after seconds.
+
+A look is one call of a function and three transitions of the state machine, 0.008 cents in all. With this wait a job of an hour
+is looked at 114 times (81 with a first wait of 10 seconds) and one of three hours 137 times (103): 0.3 cents more. From an age
+of 200 seconds on, the first wait makes no difference.
+"""
 MAX_WAIT_SECONDS = 600
 WAITED_SHARE = 0.05
 """The wait until the next look, as a share of the job's age. A job's end is seen at most 5% of its time too late."""

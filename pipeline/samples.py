@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pipeline import aws
 
 MAX_TOKENS = 96
-"""The longest answer, in tokens."""
+"""The longest answer, in tokens, if the evaluation's answers were not shorter still."""
 ROWS = 3
 
 

@@ -53,9 +53,10 @@ def handler(event: AskBedrockEvent) -> BedrockAnswer:
     # All questions must fit into the function's time.
     runtime = aws.client("bedrock-runtime", read_timeout=40, retries={"total_max_attempts": WAKE_ATTEMPTS})
     asked, answers = samples.questions(event.evaluation), []
+    longest = min(samples.MAX_TOKENS, event.max_tokens)
     for question in asked:
         try:
-            answers.append(_ask(runtime, api, model, question.prompt))
+            answers.append(_ask(runtime, api, model, question.prompt, longest))
         except (ClientError, BotoCoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, ClientError) and aws.code(error) == NOT_READY:
                 return _waking(model, api, units, since, event.redrive)
@@ -118,8 +119,8 @@ def request(api: Api, messages: list[dict[str, str]], max_tokens: int) -> dict[s
     }
 
 
-def _ask(runtime: Any, api: Api, model: str, messages: list[dict[str, str]]) -> str:
-    asked = request(api, messages, samples.MAX_TOKENS)
+def _ask(runtime: Any, api: Api, model: str, messages: list[dict[str, str]], longest: int) -> str:
+    asked = request(api, messages, longest)
     if api == "Converse":
         content = runtime.converse(modelId=model, **asked)["output"]["message"]["content"]
         text: str = "".join(block.get("text", "") for block in content)

@@ -44,9 +44,10 @@ def handler(event: SmokeTestEvent) -> SmokeTested:
         again = event.redrive > event.deployed_at_redrive or endpoint["EndpointStatus"] == "Absent"
         return SmokeTested("redeploy" if again else "superseded", [])
     asked, answers = samples.questions(event.evaluation), []
+    longest = min(samples.MAX_TOKENS, event.max_tokens)
     for question in asked:
         try:
-            answers.append(_ask(name, question.prompt))
+            answers.append(_ask(name, question.prompt, longest))
         # The endpoint refuses, does not answer in time, or answers in another form.
         except (ClientError, BotoCoreError, ValueError, LookupError, TypeError, AttributeError) as error:
             if isinstance(error, (ClientError, BotoCoreError)) and _is_elsewhere(error):
@@ -79,11 +80,11 @@ def _is_elsewhere(error: ClientError | BotoCoreError) -> bool:
     return aws.is_busy(error) and not isinstance(error, ReadTimeoutError)
 
 
-def _ask(endpoint: str, messages: list[dict[str, str]]) -> str:
+def _ask(endpoint: str, messages: list[dict[str, str]], longest: int) -> str:
     # The runtime answers within 60 s or not at all (SageMaker quotas). The client makes a single attempt, because all rows must
     # fit into the function's time.
     runtime = aws.client("sagemaker-runtime", read_timeout=70, retries={"total_max_attempts": 1})
-    request = {"messages": messages, "max_tokens": samples.MAX_TOKENS, "temperature": 0}
+    request = {"messages": messages, "max_tokens": longest, "temperature": 0}
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=json.dumps(request))
     text: str = json.loads(response["Body"].read())["choices"][0]["message"]["content"]
     return text.strip()

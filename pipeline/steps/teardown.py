@@ -3,10 +3,10 @@
 CDK's Provider framework calls `on_event` once, and then `is_complete` every few seconds until it returns true (an hour at
 most). Both only act when the stack itself is being deleted. The teardown finds resources by the stack's prefix, and deletes
 only those with the stack's tag `tuneway:stack`. The order is: executions, jobs (and wait for them), the endpoint's schedules,
-the endpoint, endpoint configs and models, the Model Registry's group, Bedrock's deployment and models, the endpoint's log
-group, and the bucket's versions and uploads. At the end it waits until the last stopped execution is a minute old, because a
-function that it has called may still make something. CloudFormation deletes the roles after this resource, because
-DeleteEndpoint needs them.
+the endpoint and Bedrock's deployment (and wait for both), endpoint configs and models, the Model Registry's group, Bedrock's
+models, the endpoint's log group, and the bucket's versions and uploads. At the end it waits until the last stopped execution is
+a minute old, because a function that it has called may still make something. CloudFormation deletes the roles after this
+resource, because DeleteEndpoint needs them.
 
 CloudFormation shows no message of a custom resource before it has ended, and then only the reason of a failure. So a second
 resource, of the type `MODEL_USERS`, is deleted at the same time. It checks whether a deployment or throughput that is not the
@@ -142,11 +142,11 @@ class TeardownPass:
         stages: tuple[tuple[Callable[[], list[str]], ...], ...] = (
             (self._notifications, self._executions),
             (self.training_jobs, self.bedrock.customization_jobs),
-            (self.endpoint_schedules, self.endpoint),
+            # Both take their time to go, so they go together.
+            (self.endpoint_schedules, self.endpoint, self.bedrock.deployment),
             (
                 *(self._endpoint_configs, self._models, self._registered_models),
-                *(self.bedrock.deployment, self.bedrock.custom_models),
-                *(self.bedrock.import_jobs, self.bedrock.imported_models),
+                *(self.bedrock.custom_models, self.bedrock.import_jobs, self.bedrock.imported_models),
                 *(self._log_group, self._objects),
             ),
             (self._calls_under_way,),

@@ -215,8 +215,14 @@ def test_the_longest_possible_run_uses_at_most_half_of_its_history() -> None:
     assert 9 * most < 25_000 / 2
 
 
+def test_the_first_wait_costs_the_looks_that_its_docstring_says() -> None:
+    assert (turns(3600), turns(3600, first=10)) == (114, 81)
+    assert (turns(3 * 3600), turns(3 * 3600, first=10)) == (137, 103)
+
+
 def test_the_wait_grows_with_the_jobs_age_up_to_ten_minutes() -> None:
-    assert jobs.wait(0) == 10
+    assert jobs.wait(0) == 2
+    assert jobs.wait(100) == 5
     assert jobs.wait(3600) == 180
     assert jobs.wait(10**6) == 600
     assert jobs.wait(0, 1) == 1

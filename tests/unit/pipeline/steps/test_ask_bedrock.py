@@ -79,6 +79,15 @@ def test_it_is_asked_by_converse_and_its_answers_are_a_file(
     assert "Ann" not in json.dumps(passed)
 
 
+@pytest.mark.parametrize(("evaluated", "asked"), [(40, 40), (200, 96)])
+def test_its_answers_are_no_longer_than_those_of_the_evaluation(
+    bedrock: CheckedBedrock, evaluated: int, asked: int
+) -> None:
+    ask_bedrock.handler(event(DEPLOYMENT) | {"max_tokens": evaluated}, None)
+    (request,) = bedrock.called("converse")
+    assert request["inferenceConfig"]["maxTokens"] == asked
+
+
 def test_a_model_without_converse_is_asked_in_openais_form(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_imported_model"] = {"instructSupported": False}
     bedrock.answers["invoke_model"] = openai(" Ann came. ")

@@ -85,7 +85,7 @@ def test_a_run_whose_deployment_was_taken_over_says_so(bedrock: CheckedBedrock) 
 def test_the_first_one_is_made_with_the_stacks_tag_and_followed(bedrock: CheckedBedrock) -> None:
     bedrock.answers["get_custom_model_deployment"] = [ABSENT, found("Creating", NEW), found("Active", NEW)]
     asked = deploy_custom_model.handler(event(), None)
-    assert (asked["phase"], asked["asked"], asked["wait_seconds"]) == ("working", True, 10)
+    assert (asked["phase"], asked["asked"], asked["wait_seconds"]) == ("working", True, 2)
     (request,) = bedrock.called("create_custom_model_deployment")
     assert request == {"modelArn": NEW, "modelDeploymentName": PREFIX, "tags": TAGS[:1]}
     creating = deploy_custom_model.handler(event(asked), None)

@@ -80,7 +80,7 @@ def test_a_training_job_is_followed_from_its_start_to_its_model(
 ) -> None:
     event = training("end", "0")
     first = train.handler(event, None)
-    assert (first["phase"], first["job"], first["wait_seconds"]) == ("working", f"{event['name']}-0", 10)
+    assert (first["phase"], first["job"], first["wait_seconds"]) == ("working", f"{event['name']}-0", 2)
     done = until(lambda: train.handler(event, None), "completed")
     assert done["model"] == f"s3://{bucket}/out/{event['name']}-0/output/model/"
     assert done["progress"].endswith(" on ml.g6.xlarge")
@@ -213,7 +213,7 @@ def test_a_job_that_is_not_completed_in_time_is_stopped_and_fails_the_run(
     assert customize.handler(tuning, None)["progress"].endswith("of at most 12 h")
     late = {**tuning, "timeout_hours": 0}
     stopping = customize.handler(late, None)
-    assert (stopping["phase"], stopping["wait_seconds"]) == ("working", 10)
+    assert (stopping["phase"], stopping["wait_seconds"]) == ("working", 2)
     assert stopping["progress"].endswith("being stopped")
     with pytest.raises(customize.CustomizationFailed, match=r"not completed within bedrock.timeout_hours \(0\)"):
         until(lambda: customize.handler(late, None), "completed")

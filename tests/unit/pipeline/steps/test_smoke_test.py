@@ -52,6 +52,7 @@ class SmokeTestAccount:
     def __init__(self, *samples: dict[str, Any]) -> None:
         self.evaluation, self.written = json.dumps({"rows": 9, "samples": samples}).encode(), b""
         self.sent: list[Any] = []
+        self.longest = 0
         self.schedules: dict[str, dict[str, Any]] = {}
         self.exceptions = self
 
@@ -66,7 +67,9 @@ class SmokeTestAccount:
         return {"Body": StreamingBody(io.BytesIO(self.evaluation), len(self.evaluation))}
 
     def invoke_endpoint(self, Body: str, **names: str) -> dict[str, Any]:
-        self.sent.append(json.loads(Body)["messages"])
+        asked = json.loads(Body)
+        self.sent.append(asked["messages"])
+        self.longest = asked["max_tokens"]
         answer = {"choices": [{"message": {"content": " Hi. "}}]}
         return {"Body": io.BytesIO(json.dumps(answer).encode())}
 
@@ -101,6 +104,7 @@ def test_the_endpoint_is_asked_the_shortest_held_out_dialogues(monkeypatch: pyte
     passed = smoke_test.handler(EVENT, None)
     assert (passed["phase"], passed["samples"]) == ("passed", [EVENT["samples"]])
     assert account.sent == [one["prompt"] for one in (short, longer, longer)]
+    assert account.longest == 77
     written = json.loads(account.written)
     assert [one["answer"] for one in written] == ["Hi."] * 3
     assert (written[0]["prompt"], written[0]["reference"]) == (short["prompt"], short["reference"])

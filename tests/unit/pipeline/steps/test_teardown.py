@@ -98,6 +98,14 @@ def test_a_denial_is_raised_at_once(passes: list[Any]) -> None:
         teardown.is_complete(event(), None)
 
 
+@pytest.mark.usefixtures("aws")
+def test_the_endpoint_and_bedrocks_deployment_go_at_the_same_time(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_pass = make_pass(bucket)
+    monkeypatch.setattr(one_pass, "endpoint", lambda: ["the endpoint"])
+    monkeypatch.setattr(one_pass.bedrock, "deployment", lambda: ["the deployment"])
+    assert one_pass.step() == ["the endpoint", "the deployment"]
+
+
 def test_several_pages_are_deleted_in_one_pass_and_nothing_of_another_stack(aws: RunningAws, bucket: str) -> None:
     prefix, client = f"p-{bucket[-8:]}", aws.client("sagemaker")
     image = "763104351884.dkr.ecr.us-west-2.amazonaws.com/vllm:0.30.0-gpu-py312-cu130-ubuntu24.04-sagemaker"
