@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = ROOT / "node_modules" / ".bin" / "cdk"
@@ -43,19 +44,55 @@ def environment(endpoint_url: str | None, region: str, home: Path) -> dict[str, 
     return variables
 
 
+class Command:
+    """A command of the CDK CLI that runs beside this program. All that it prints is written to a log.
+
+    At the end of a `with`, a command that still runs is killed.
+    """
+
+    def __init__(self, *arguments: str, env: dict[str, str], log: Path) -> None:
+        """Start `cdk ARGUMENTS`."""
+        self._name, self._log = arguments[0], log
+        command = [str(CLI), *arguments, "--no-notices", "--no-version-reporting"]
+        with log.open("a", encoding="utf-8") as output:
+            output.write(f"$ cdk {' '.join(arguments)}\n")
+            output.flush()
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+
+    def __enter__(self) -> Self:
+        """Return the command."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill the command if it still runs."""
+        self._process.kill()
+        self._process.wait()
+
+    @property
+    def runs(self) -> bool:
+        """Whether the command has not ended."""
+        return self._process.poll() is None
+
+    def wait(self) -> None:
+        """Wait for the command's end.
+
+        Raises:
+            CdkError: the command failed.
+        """
+        if self._process.wait():
+            text = self._log.read_text(encoding="utf-8", errors="replace")
+            last = [line for line in text.splitlines() if line.strip()][-12:]
+            words = "\n  ".join(last)
+            raise CdkError(f"cdk {self._name} failed (the whole output is in {self._log}):\n  {words}")
+
+
 def run(*arguments: str, env: dict[str, str], log: Path) -> None:
-    """Run `cdk ARGUMENTS`, and write all that it prints to `log`.
+    """Run `cdk ARGUMENTS` to its end, and write all that it prints to `log`.
 
     Raises:
         CdkError: the command failed.
     """
-    command = [str(CLI), *arguments, "--no-notices", "--no-version-reporting"]
-    with log.open("a", encoding="utf-8") as output:
-        output.write(f"$ cdk {' '.join(arguments)}\n")
-        output.flush()
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False
-        )
-    if done.returncode:
-        last = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()][-12:]
-        raise CdkError(f"cdk {arguments[0]} failed (the whole output is in {log}):\n  " + "\n  ".join(last))
+    with Command(*arguments, env=env, log=log) as command:
+        command.wait()

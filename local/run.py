@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -273,22 +274,23 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     assembly, log = HOME / "cdk.out", HOME / "cdk.log"
     log.unlink(missing_ok=True)
     LAST_RUN.unlink(missing_ok=True)
-    _synthesise(assembly, log)
+    with step(console, "Package the functions"):
+        make("infra.package", str(settings.TARGET))
+    with step(console, "Get the base model"):
+        make("local.model", "--cache", str(HOME / "hub"))
     failed: Exception | None = None
     kept = False
     try:
-        with step(console, "Start local AWS"):
-            aws.start()
-        env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
+        env = _prepare(aws, assembly, log)
         app = ("--app", str(assembly))
-        with step(console, "cdk bootstrap", log):
-            cdk.run("bootstrap", *app, env=env, log=log)
-        with step(console, "cdk deploy", log):
-            cdk.run("deploy", *app, "--require-approval", "never", env=env, log=log)
-        try:
-            execute(aws, stack, dataset, fields, record)
-        except RunError as error:
-            failed = error
+        with cdk.Command("deploy", *app, "--require-approval", "never", env=env, log=log) as deploy:
+            with step(console, "cdk deploy", log):
+                _await_stack(deploy, aws, stack)
+            try:
+                execute(aws, stack, dataset, fields, record)
+            except RunError as error:
+                failed = error
+            deploy.wait()
         record["denied"] = aws.denied()
         if keep:
             kept = True
@@ -316,15 +318,38 @@ def run(dataset: Path | None, fields: str | None, *, keep: bool) -> bool:
     return not record["denied"] and not record["left"]
 
 
-def _synthesise(assembly: Path, log: Path) -> None:
-    """Make what the first deploy needs, and the cloud assembly."""
-    with step(console, "Package the functions"):
-        make("infra.package", str(settings.TARGET))
-    with step(console, "Get the base model"):
-        make("local.model", "--cache", str(HOME / "hub"))
-    env = cdk.environment(None, REGION, HOME / "home")
-    with step(console, "Synthesise", log):
-        cdk.run("synth", "--quiet", "-c", f"settings={settings.TARGET}", "--output", str(assembly), env=env, log=log)
+def _prepare(aws: LocalAws, assembly: Path, log: Path) -> dict[str, str]:
+    """Make the cloud assembly, and start and bootstrap local AWS meanwhile. Return the environment of the CDK's commands."""
+    offline, own_log = cdk.environment(None, REGION, HOME / "home"), log.with_name("cdk-synth.log")
+    own_log.unlink(missing_ok=True)
+    context = ("-c", f"settings={settings.TARGET}")
+    with cdk.Command("synth", "--quiet", *context, "--output", str(assembly), env=offline, log=own_log) as synth:
+        with step(console, "Start local AWS"):
+            aws.start()
+        env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
+        account = aws.client("sts").get_caller_identity()["Account"]
+        with step(console, "cdk bootstrap", log):
+            cdk.run("bootstrap", f"aws://{account}/{REGION}", env=env, log=log)
+        with step(console, "Synthesise", own_log):
+            synth.wait()
+    return env
+
+
+def _await_stack(deploy: cdk.Command, aws: LocalAws, stack: str) -> None:
+    """Wait until the stack is complete. The CLI looks every five seconds, and only its own end tells of a failure.
+
+    Raises:
+        local.cdk.CdkError: `cdk deploy` failed.
+    """
+    while deploy.runs:
+        try:
+            (found,) = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        except ClientError:  # There is no such stack yet.
+            found = {}
+        if found.get("StackStatus") == "CREATE_COMPLETE":
+            return
+        time.sleep(POLL_SECONDS / 2)
+    deploy.wait()
 
 
 def make(module: str, *arguments: str) -> None:
