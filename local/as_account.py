@@ -61,7 +61,7 @@ def live(
     try:
         allow_endpoint_update(aws)
         env = cdk.environment(address(aws), REGION, folder / "home")
-        cdk.run("bootstrap", f"aws://000000000000/{REGION}", env=env, log=folder / "cdk.log")
+        cdk.run("bootstrap", f"aws://000000000000/{REGION}", env=env, log=folder / "cdk.log", cwd=folder)
         own = ("--settings", str(target), "--record", str(record), "--looks", "0.3", "1", "--yes")
         command = [sys.executable, "-m", "account.run", *own, *options]
         return subprocess.run(command, cwd=cdk.ROOT, env=env, check=False).returncode

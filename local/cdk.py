@@ -50,15 +50,15 @@ class Command:
     At the end of a `with`, a command that still runs is killed.
     """
 
-    def __init__(self, *arguments: str, env: dict[str, str], log: Path) -> None:
-        """Start `cdk ARGUMENTS`."""
+    def __init__(self, *arguments: str, env: dict[str, str], log: Path, cwd: Path = ROOT) -> None:
+        """Start `cdk ARGUMENTS` in the folder `cwd`. If it has a cdk.json, the CLI may synthesise, even to bootstrap."""
         self._name, self._log = arguments[0], log
         command = [str(CLI), *arguments, "--no-notices", "--no-version-reporting"]
         with log.open("a", encoding="utf-8") as output:
             output.write(f"$ cdk {' '.join(arguments)}\n")
             output.flush()
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
     def __enter__(self) -> Self:
@@ -88,11 +88,11 @@ class Command:
             raise CdkError(f"cdk {self._name} failed (the whole output is in {self._log}):\n  {words}")
 
 
-def run(*arguments: str, env: dict[str, str], log: Path) -> None:
-    """Run `cdk ARGUMENTS` to its end, and write all that it prints to `log`.
+def run(*arguments: str, env: dict[str, str], log: Path, cwd: Path = ROOT) -> None:
+    """Run `cdk ARGUMENTS` to its end in the folder `cwd`, and write all that it prints to `log`.
 
     Raises:
         CdkError: the command failed.
     """
-    with Command(*arguments, env=env, log=log) as command:
+    with Command(*arguments, env=env, log=log, cwd=cwd) as command:
         command.wait()

@@ -329,7 +329,7 @@ def _prepare(aws: LocalAws, assembly: Path, log: Path) -> dict[str, str]:
         env = cdk.environment(aws.endpoint_url, REGION, HOME / "home")
         account = aws.client("sts").get_caller_identity()["Account"]
         with step(console, "cdk bootstrap", log):
-            cdk.run("bootstrap", f"aws://{account}/{REGION}", env=env, log=log)
+            cdk.run("bootstrap", f"aws://{account}/{REGION}", env=env, log=log, cwd=HOME)
         with step(console, "Synthesise", own_log):
             synth.wait()
     return env
