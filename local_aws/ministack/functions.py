@@ -41,11 +41,13 @@ class FunctionResult:
 #   many as fit into half of this machine's memory at 21 MiB each (MiniStack's rule), or the reserved concurrency | Why:
 #   two cores are few
 def run_functions_with(
-    execute: Callable[[Function, Any, str], FunctionResult], invalidate: Callable[[str], None]
+    execute: Callable[[Function, Any, str], FunctionResult],
+    invalidate: Callable[[str], None],
+    prepare: Callable[[bytes], None],
 ) -> None:
     """Run every zip function through `execute(function, event, request id)`.
 
-    MiniStack calls `invalidate(name)` when a function changed or was deleted.
+    MiniStack calls `invalidate(name)` when a function was made, changed or deleted. If it is there now, `prepare(zip)` follows.
     """
 
     @patch(lambda_svc, "_execute_function_warm")
@@ -67,6 +69,9 @@ def run_functions_with(
     @patch(lambda_svc, "invalidate_worker")
     def invalidate_worker(_original: Any, name: str, *_qualifier: Any, **_scope: Any) -> None:
         invalidate(name)
+        code_zip = (lambda_svc._functions.get(name) or {}).get("code_zip")
+        if code_zip:
+            prepare(code_zip)
 
     @patch(lambda_svc, "_emit_lambda_logs")
     def no_logs(_original: Any, *_arguments: Any, **_options: Any) -> None:

@@ -62,6 +62,7 @@ class Runtime:
         self._idle: dict[tuple[str, ...], list[Sandbox]] = {}
         self._credentials: dict[tuple[str, str], Credentials] = {}
         self._log_writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambda-logs")
+        self._preparer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lambda-code")
 
     # Unconfirmed: A function whose role no longer trusts Lambda | Here: the call fails with `The role defined for the
     #   function cannot be assumed by Lambda.` | Source: the message of CreateFunction
@@ -106,6 +107,14 @@ class Runtime:
             stale = [sandbox for key in [k for k in self._idle if k[2] == name] for sandbox in self._idle.pop(key)]
         for sandbox in stale:
             sandbox.stop()
+
+    def prepare(self, code_zip: bytes) -> None:
+        """Begin to unpack the code of a function, so that its first call need not wait for it.
+
+        Lambda, too, provisions a new function before its first call ("Lambda function states", Pending). A zip that cannot be
+        unpacked fails the first call.
+        """
+        self._preparer.submit(self._extract, code_zip)
 
     def _acquire(self, key: tuple[str, ...]) -> Sandbox | None:
         with self._lock:
@@ -268,6 +277,6 @@ def _pool_key(config: dict[str, Any]) -> tuple[str, ...]:
 def register(state_dir: Path, endpoint_url: str) -> None:
     """Let this runtime run all functions."""
     runtime = Runtime(state_dir, endpoint_url)
-    run_functions_with(runtime.execute, runtime.invalidate)
+    run_functions_with(runtime.execute, runtime.invalidate, runtime.prepare)
     destinations = Destinations(endpoint_url)
     deliver_failures_with(destinations.deliver, destinations.may_deliver)

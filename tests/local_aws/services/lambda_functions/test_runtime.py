@@ -79,6 +79,20 @@ def test_a_function_has_its_own_environment_alone(aws: RunningAws, function: str
     assert "AWS_PROFILE" not in environment
 
 
+def test_the_code_of_a_function_is_unpacked_before_its_first_call(aws: RunningAws, role: str) -> None:
+    source = "def handler(event, context):\n    return 'of a stack'\n"
+    code = {"Code": {"ZipFile": source}, "Handler": "index.handler", "Runtime": PYTHON, "Role": role}
+    function = {"Type": "AWS::Lambda::Function", "Properties": {"FunctionName": "of-a-stack", **code}}
+    template = json.dumps({"Resources": {"Function": function}})
+    aws.client("cloudformation").create_stack(StackName="prepares", TemplateBody=template)
+
+    def unpacked() -> bool:
+        return any(path.read_text() == source for path in aws.state_dir.glob("lambda/code/*/index.py"))
+
+    assert eventually(unpacked)
+    assert aws.invoke("of-a-stack", {}) == ("of a stack", None)
+
+
 @pytest.mark.parametrize("module", ["boto3", "botocore", "urllib3", "torch", "ministack", "pydantic", "local", "pip"])
 def test_a_function_cannot_import_a_package_that_is_not_in_its_zip(aws: RunningAws, function: str, module: str) -> None:
     payload, error = aws.invoke(function, {"do": "import", "module": module})
