@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local import cdk
 from local.run import (
+    _await_stack,
     allow_endpoint_update,
     dataset_input,
     keep_instructions,
@@ -20,6 +22,7 @@ from local_aws.session import LocalAws as Session
 from pipeline import settings as schema
 from pipeline.errors import Refused
 from tests.local_aws.conftest import REGION, ROOT
+from tests.unit.local.test_cdk import synth
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +97,21 @@ def test_the_commands_that_are_printed_for_a_kept_stack_start_the_run_again(
     asks = keep_instructions(session, outputs, run_input, call)
     assert f"the base URL https://e/openai/v1, or run this program with {python} in {ROOT}:" in asks
     assert "\nimport this\n  print('[a]')\nEvery command of tuneway works there" in asks
+
+
+def test_a_run_begins_when_the_stack_is_complete_and_the_cli_still_looks(
+    aws: RunningAws, session: Session, tmp_path: Path
+) -> None:
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    with synth("sleep 60", tmp_path) as command:
+        aws.client("cloudformation").create_stack(StackName="whole", TemplateBody=template)
+        _await_stack(command, session, "whole")
+        assert command.runs
+
+
+def test_a_deployment_that_fails_before_its_stack_is_there_ends_the_wait(session: Session, tmp_path: Path) -> None:
+    with synth("exit 3", tmp_path) as command, pytest.raises(cdk.CdkError, match="cdk synth failed"):
+        _await_stack(command, session, "never-there")
 
 
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
