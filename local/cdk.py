@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,13 @@ class Command:
             output.write(f"$ cdk {' '.join(arguments)}\n")
             output.flush()
             self._process = subprocess.Popen(
-                command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # `node` may be a script that starts Node, and the CLI starts the app
             )
 
     def __enter__(self) -> Self:
@@ -66,9 +73,10 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kill the command if it still runs."""
-        self._process.kill()
-        self._process.wait()
+        """Kill the command, and all that it started, if it still runs."""
+        if self.runs:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
 
     @property
     def runs(self) -> bool:
