@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline import aws, names
-from pipeline.job_log import JobLog
+from pipeline.job_log import ENDED, JobLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def predictions(events: Sequence[dict[str, Any]]) -> list[Prediction]:
     Args:
         events: the log's events, in their order.
     """
-    end = max(event["timestamp"] for event in events if event["message"].startswith("load_seconds="))
+    end = max(event["timestamp"] for event in events if ENDED.search(event["message"]))
     found, log = [], JobLog()
     for event in events:
         log.add([event])

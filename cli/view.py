@@ -43,6 +43,7 @@ PROGRESS_SECONDS = 10.0
 
 _LOOKING = {"PrepareData": "reads the rows", "ShardData": "reads the rows", "MergeData": "merges the shards"}
 _PHASES = {
+    "download": "gets the base model",
     "load": "loads model and rows",
     "load_quantized": "loads the model, and measures its pace",
     "train": "trains",

@@ -14,8 +14,8 @@ from pipeline import names, times
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-PHASES = ("load", "load_quantized", "train", "load_base", "evaluate_base", "export", "evaluate_tuned")
-"""The job's phases in their order."""
+PHASES = ("download", "load", "load_quantized", "train", "load_base", "evaluate_base", "export", "evaluate_tuned")
+"""The job's phases in their order. A job of an earlier version begins with "load"."""
 
 PACE_STEPS = 20
 """The most of the last logged steps that give the pace."""
@@ -39,7 +39,8 @@ _ANSWERED = re.compile(
 _FORECAST = re.compile(r"^forecast ")
 _SECONDS = re.compile(rf"\b(?P<phase>\w+?)_seconds=(?P<seconds>{_NUMBER})")
 _EVERY = re.compile(r"\beval_steps=(?P<steps>\d+)")
-_ENDED = re.compile(r"^load_seconds=")
+ENDED = re.compile(r"^\w+_seconds=")
+"""The line with the seconds of all phases. The job prints it when its model is complete."""
 
 
 def newest_events(logs: Any, job: str, limit: int) -> list[dict[str, Any]]:
@@ -128,7 +129,7 @@ class JobLog:
 
     def _add(self, at: float, line: str) -> None:
         if found := _PHASE.search(line):
-            if found["phase"] == PHASES[0]:
+            if self._begins_anew(found["phase"]):
                 self._start()
             self._end_phase(at)
             self.phase, self._since = found["phase"], at
@@ -160,9 +161,14 @@ class JobLog:
         elif _FORECAST.search(line):
             self.forecast = {found["phase"]: float(found["seconds"]) for found in _SECONDS.finditer(line)}
             self.eval_steps = int(every["steps"]) if (every := _EVERY.search(line)) else None
-        elif _ENDED.search(line):
+        elif ENDED.search(line):
             self._end_phase(at)
             self.published = True
+
+    def _begins_anew(self, phase: str) -> bool:
+        """Return whether the phase comes before the one that the log has had last, or is the same."""
+        known = self.phase in PHASES and phase in PHASES
+        return known and PHASES.index(phase) <= PHASES.index(str(self.phase))
 
     def _end_phase(self, at: float) -> None:
         if self.phase:
@@ -179,7 +185,7 @@ class JobLog:
         """
         if self.published:
             return 0.0
-        if self.phase not in PHASES[2:] or not self.forecast:
+        if self.phase not in PHASES[PHASES.index("train") :] or not self.forecast:
             return None
         here = self._training_left(now) if self.phase == "train" else self._phase_left(now)
         if here is None:

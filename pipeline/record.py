@@ -19,7 +19,7 @@ from pipeline.settings.defaults import changed
 if TYPE_CHECKING:
     from pipeline.contracts.bedrock import BedrockAnswer, BedrockJob
     from pipeline.contracts.events import Assessment, Deployment, RegisteredModel, Training
-    from pipeline.contracts.money import EndpointInstances, Estimate, Prices, Spent, SpentPart
+    from pipeline.contracts.money import EndpointInstances, Estimate, Pace, Prices, Spent, SpentPart
     from pipeline.contracts.planned import PlannedBaseModel, StackFacts
     from pipeline.contracts.values import JsonObject
     from pipeline.settings import Settings
@@ -116,7 +116,7 @@ def write(
     """
     serving = deployed if deployed and deployed.phase == "passed" else None
     made = bedrock if bedrock and bedrock.job else None
-    spent = _spent(known, training, deployed, made, answer, assessment.judging)
+    spent = _spent(known, training, deployed, made, answer, assessment.judging, assessment.pace)
     document = {
         "run": known.run,
         "model_run": known.model_run,
@@ -171,12 +171,13 @@ def _spent(
     made: BedrockJob | None,
     answer: BedrockAnswer | None,
     judging: SpentPart | None,
+    pace: Pace | None,
 ) -> Spent:
     """Return what the run has cost so far."""
     bedrock = made and money.BedrockUse(
         known.bedrock_mode, made.jobs, known.estimate.bedrock, answer.units if answer else None, made.model
     )
-    use = money.TrainingUse(training.billed_seconds)
+    use = money.TrainingUse(training.billed_seconds, time=money.job_time(pace))
     return money.spent_so_far(
         known.prices, known.region, use, bedrock, money.endpoint_use(known, deployed), time.time(), judging
     )

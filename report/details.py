@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from report import charts, words
+from report import bill, charts, words
 from report.limits import cut, first
 from report.markup import Markup, code, element, join, program, table
 from report.overview import section
@@ -196,6 +196,7 @@ def money(story: Story, limits: Limits) -> Markup | None:
         parts.append(element("p", "Expected from: ", cut(expected["assumption"], limits.line)))
     if unknown := estimate.get("unknown"):
         parts.append(element("p", "Prices that are not known: ", cut(", ".join(unknown), limits.line)))
+    parts += bill.shares(story, limits)
     ongoing = (spent or {}).get("ongoing") or []
     if ongoing:
         lines, rest = first(ongoing, limits.items)

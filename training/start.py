@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ INTERRUPTED = (
     "on from its last checkpoint, if it has one"
 )
 MASTER_PORT = 29500
+INSTALL, BEGAN = "TUNEWAY_INSTALL_SECONDS", "TUNEWAY_TRAINING_BEGAN"
+"""Environment variables of the training: the seconds of the installation, and the epoch seconds when training was started."""
 
 
 class Child:
@@ -100,6 +103,16 @@ def _training(root: Path) -> list[str]:
     ]
 
 
+def seconds_before() -> dict[str, float]:
+    """Return what a job needed before its first phase: to install the packages, and to import them until now.
+
+    It is empty if the training was not started by this file.
+    """
+    if INSTALL not in os.environ or BEGAN not in os.environ:
+        return {}
+    return {"install": float(os.environ[INSTALL]), "import": max(time.time() - float(os.environ[BEGAN]), 0.0)}
+
+
 def _config(root: Path, name: str) -> dict[str, Any]:
     file = root / "input" / "config" / f"{name}.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -117,6 +130,7 @@ def main() -> int:
     wheels = root / "input" / "data" / "wheels"
     if wheels.is_dir():  # network.wheels: PyPI is not to be asked, or cannot be reached
         pip += ["--no-index", "--find-links", str(wheels)]
+    started = time.monotonic()
     code = child.run([*pip, "--requirement", str(HERE / "requirements.txt")], log=pip_log)
     if child.stopped:
         line = INTERRUPTED
@@ -129,7 +143,9 @@ def main() -> int:
             "network.wheels, then redrive the execution"
         )
     else:
-        code = child.run(_training(root))
+        command = _training(root)
+        os.environ |= {INSTALL: f"{time.monotonic() - started:.2f}", BEGAN: f"{time.time():.2f}"}
+        code = child.run(command)
         if code == 0 or failure.exists():
             return _exit_code(code)
         line = f"training ended with exit code {code} and no reason of its own; look into the job's log"

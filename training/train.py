@@ -27,7 +27,7 @@ import datasets
 import torch
 import transformers
 
-from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model, scores
+from training import base_files, baseline, errors, evaluate, export, finetune, forecast, hub, model, scores, start
 from training.data import Collator, read_channel
 from training.device import Device
 from training.encoder import Encoder, end_ids, load_tokenizer
@@ -55,7 +55,6 @@ class TrainingRun:
         self.layout = layout
         self.stop = stop
         self.world = world
-        self.seconds: dict[str, float] = {}
         self.recipe: Recipe = read_recipe(layout.hyperparameters)
         self.device = Device.find(self.recipe.device, world.local_rank)
         self.train, self.validation, self.test = (
@@ -66,12 +65,14 @@ class TrainingRun:
         self.recipe.share(world.size)
         # The model comes to the root when it is complete, because SageMaker uploads the model folder of a stopped job, too.
         self.work = layout.model / ".incomplete"
+        self.seconds: dict[str, float] = start.seconds_before()
 
     def run(self) -> None:
         """Train with all processes. Then the first process exports, judges and publishes, and the others wait for it."""
         transformers.set_seed(self.recipe.seed)
-        with self._phase("load"):
+        with self._phase("download"):
             self.base_folder = self._base_model()
+        with self._phase("load"):
             base_files.look(
                 LocalFolder(self.base_folder),
                 self.recipe.base_model,

@@ -32,6 +32,8 @@ class Training(NamedTuple):
         wait_seconds: the seconds until the next look.
         model: S3 prefix of the model, with its slash, once the job is completed.
         billed_seconds: the billed seconds by instance type, of all instances of all the run's jobs, once the job is completed.
+        job_seconds: the seconds of the completed job, from the start of its instances to their end. None if the run needed
+            several jobs, or if the job was interrupted.
     """
 
     phase: Literal["working", "completed"]
@@ -40,6 +42,7 @@ class Training(NamedTuple):
     wait_seconds: int
     model: str = ""
     billed_seconds: dict[str, int] = {}  # noqa: RUF012 - nothing changes a contract's value
+    job_seconds: int | None = None
 
 
 class JudgeEvent(NamedTuple):

@@ -74,8 +74,9 @@ class Pace(NamedTuple):
         tokens_per_epoch: the tokens of these rows.
         tokens_per_second: the tokens of all instances, while the model was trained.
         seconds: the seconds of each phase of the job.
-        billed_seconds: the seconds that SageMaker bills for one instance. They include the phases. None if the run needed
-            several jobs.
+        billed_seconds: the seconds that SageMaker bills for one instance. None if the run needed several jobs.
+        job_seconds: the seconds of the job, which include the phases. With spot, SageMaker bills less. None if the run needed
+            several jobs, if the job was interrupted, and in a record of an earlier version.
     """
 
     instance_type: str
@@ -85,6 +86,7 @@ class Pace(NamedTuple):
     tokens_per_second: float
     seconds: dict[str, float]
     billed_seconds: int | None
+    job_seconds: int | None = None
 
 
 class EndpointInstances(NamedTuple):

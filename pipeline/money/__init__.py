@@ -8,6 +8,7 @@ from pipeline.money.bounds import (
     warnings,
 )
 from pipeline.money.expected import EarlierPace, Tokens, expected, tokens_of_bytes, tokens_of_rows
+from pipeline.money.job_time import JobPart, JobTime, job_time
 from pipeline.money.limit import (
     MaxCostReached,
     check_bedrock,
@@ -35,6 +36,8 @@ __all__ = [
     "BEDROCK_MODEL_STORAGE_PER_MONTH",
     "BedrockUse",
     "EarlierPace",
+    "JobPart",
+    "JobTime",
     "MaxCostReached",
     "Tokens",
     "TrainingUse",
@@ -49,6 +52,7 @@ __all__ = [
     "estimate",
     "expected",
     "instance_type",
+    "job_time",
     "judge_cost",
     "judge_spent",
     "known",

@@ -178,7 +178,8 @@ def _pace(
     if earlier is not None:
         pace = earlier.pace
         speed = pace.tokens_per_second * count / pace.instance_count
-        whole = pace.billed_seconds or sum(pace.seconds.values())
+        # The seconds of a spot job are more than those that it was billed.
+        whole = pace.job_seconds or pace.billed_seconds or sum(pace.seconds.values())
         others = max(0.0, whole - pace.seconds.get("train", 0.0))
         line = f"{speed:,.0f} tokens/s and {duration(others)} beside training, as run {earlier.run} on {instance_type}"
         return speed, others, line

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.contracts.events import Judged
     from pipeline.contracts.money import EndpointInstances, Prices
     from pipeline.contracts.planned import RunRecord
+    from pipeline.money.job_time import JobTime
 
 
 class TrainingUse(NamedTuple):
@@ -24,10 +25,12 @@ class TrainingUse(NamedTuple):
     Attributes:
         seconds: the seconds of all instances.
         basis: "billed" if AWS says of each job which seconds it bills. "estimated" while a job runs.
+        time: where the time of the run's only job went. None if it is not known.
     """
 
     seconds: dict[str, int]
     basis: Literal["billed", "estimated"] = "billed"
+    time: JobTime | None = None
 
 
 class BedrockUse(NamedTuple):
@@ -151,6 +154,9 @@ def _training(prices: Prices, region: str, use: TrainingUse) -> SpentPart:
         total = None if total is None or price is None else total + price * seconds / SECONDS_PER_HOUR
         lines.append(f"{seconds:,} {use.basis} seconds of {name} {_at(price, region)}")
     how = "; ".join(lines) or "no training instance was billed"
+    if use.time:
+        of = "of these seconds" if use.time.is_billed_whole else f"of the job's {use.time.seconds:,} seconds"
+        how += f"; training took {use.time.trained:.0%} {of}"
     return SpentPart("training", total if total is None else round(total, 2), use.basis, how)
 
 

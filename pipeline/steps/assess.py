@@ -85,6 +85,7 @@ def _pace(event: AssessEvent, metrics: JsonObject) -> Pace | None:
         tokens_per_second=metrics["tokens_per_second"],
         seconds=metrics["seconds"],
         billed_seconds=training.billed_seconds[kind] // count if first else None,
+        job_seconds=training.job_seconds,
     )
 
 

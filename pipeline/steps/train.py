@@ -85,10 +85,21 @@ def handler(event: TrainEvent) -> Training:
         kind = money.instance_type(job.description["ResourceConfig"])
         progress = f"completed after {duration(job.description['TrainingTimeInSeconds'])} on {kind}"
         billed = money.training_use((one.description for one in made), time.time()).seconds
-        return Training("completed", job.name, progress, 0, model, billed)
+        seconds = _uninterrupted(job) if len(made) == 1 else None
+        return Training("completed", job.name, progress, 0, model, billed, seconds)
     if job.status not in ("InProgress", "Stopping"):
         raise TrainingFailed(_ending(job))
     return Training("working", job.name, _progress(job), jobs.wait(job.age))
+
+
+def _uninterrupted(job: Job) -> int | None:
+    """Return the seconds of a completed job on its instances. None if they are those of several starts.
+
+    A spot job that loses its instances is "Interrupted", and starts again (service model, SecondaryStatus).
+    """
+    statuses = [one["Status"] for one in job.description.get("SecondaryStatusTransitions", [])]
+    once = statuses.count("Training") == 1 and "Interrupted" not in statuses
+    return int(job.description["TrainingTimeInSeconds"]) if once else None
 
 
 def _ending(job: Job) -> str:
