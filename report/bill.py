@@ -50,7 +50,7 @@ def shares(story: Story, limits: Limits) -> list[Markup | None]:
     rows = [
         [
             cut(_WORDS.get(part.name, part.name.replace("_", " ")), limits.line),
-            words.duration(part.seconds),
+            words.number(float(part.seconds)),
             words.share(part.share),
         ]
         for part in listed
@@ -58,7 +58,7 @@ def shares(story: Story, limits: Limits) -> list[Markup | None]:
     return [
         head,
         element("p", lead),
-        table("Time of the job by part", ["Part", "Time", "Share"], rows, numbers=(1, 2)),
+        table("Time of the job by part", ["Part", "Seconds", "Share"], rows, numbers=(1, 2)),
         rest,
     ]
 

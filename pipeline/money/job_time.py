@@ -68,7 +68,7 @@ def job_time(pace: Pace | None) -> JobTime | None:
         seconds[part] = seconds.get(part, 0.0) + took
     measured = sum(seconds.values())
     # Two clocks that differ by more than the rounding are a mistake of one of them.
-    if measured > pace.job_seconds + ROUNDING or min(seconds.values()) < 0:
+    if measured > pace.job_seconds + ROUNDING:
         return None
     whole = max(measured, pace.job_seconds)
     seconds[REST] = whole - measured

@@ -134,6 +134,22 @@ def test_an_interrupted_job_begins_its_phases_anew_and_keeps_its_losses() -> Non
     assert (log.step, len(log.losses)) == (3, 3)
     log.add(job([5, 5, 5, 5], [1, 1, 1, 1])[:1])
     assert (log.phase, log.step, len(log.losses)) == ("load", 0, 3)
+    log.add(job([5, 5, 5, 5], [1, 1, 1, 1])[1:8])
+    assert log.step == 3
+    # A job of this version begins with the download.
+    log.add([{"timestamp": 2_000_000, "message": "phase=download"}])
+    assert (log.phase, log.step, log.seconds, len(log.losses)) == ("download", 0, {}, 3)
+    log.add([{"timestamp": 2_004_000, "message": "phase=load"}])
+    assert (log.phase, log.seconds) == ("load", {"download": 4.0})
+
+
+@pytest.mark.parametrize("first", ["load_seconds=1.0", "download_seconds=0.0 load_seconds=1.0", "install_seconds=2.0"])
+def test_the_line_with_the_seconds_of_all_phases_ends_the_job(first: str) -> None:
+    log = JobLog()
+    log.add(job([5, 5, 5], [1, 1, 1, 1])[:-1])
+    assert not log.published
+    log.add([{"timestamp": 2_000_000, "message": f"{first} train_seconds=2.0"}])
+    assert log.published
 
 
 def test_the_tuned_model_is_paced_by_the_measured_batches_of_its_base() -> None:

@@ -106,6 +106,22 @@ ESTIMATE: dict[str, Any] = {
         "assumption": "2,100 tokens/s of run 0a1b2c3d4e on ml.g5.xlarge, 2.4M tokens",
     },
 }
+PACE: dict[str, Any] = {
+    "instance_type": "ml.g5.xlarge",
+    "instance_count": 1,
+    "rows": 6000,
+    "tokens_per_epoch": 1_206_169,
+    "tokens_per_second": 2104.4,
+    "seconds": {
+        "load": 22.1,
+        "load_quantized": 9.4,
+        "train": 1146.3,
+        "evaluate_base": 301.9,
+        "evaluate_tuned": 210.2,
+    },
+    "billed_seconds": 2224,
+    "job_seconds": 2224,
+}
 RECORD: dict[str, Any] = {
     "model_package": "arn:aws:sagemaker:us-west-2:123456789012:model-package/tuneway-0a1b2c3d/7",
     "run": RUN,
@@ -138,6 +154,7 @@ RECORD: dict[str, Any] = {
         "call": "aws bedrock-runtime converse --region us-west-2 --model-id arn:d --messages '[...]'",
         "samples": [],
     },
+    "pace": PACE,
     "estimate": ESTIMATE,
     "spent": {
         "parts": [
@@ -213,13 +230,7 @@ GOOD = Story(
         "tokens": 2_412_338,
         "tokens_per_second": 2104.4,
         "peak_memory_gib": 7.82,
-        "seconds": {
-            "load": 22.1,
-            "load_quantized": 9.4,
-            "train": 1146.3,
-            "evaluate_base": 301.9,
-            "evaluate_tuned": 210.2,
-        },
+        "seconds": PACE["seconds"],
     },
     recipe={
         "quantization": "nf4",

@@ -70,6 +70,7 @@ def test_a_good_runs_page_has_every_part() -> None:
         "Training $0.81 $4.22 $0.87 billed: 2,224 s of ml.g5.xlarge",
         "Together $11.01 $17.34 not known",
         "2,100 tokens/s of run 0a1b2c3d4e",
+        "51.5% of the 2,224 seconds that SageMaker bills for the job were training.",
         "$1.408 per hour, until 2026-11-27 15:00 UTC at the latest",
         "training.epochs 1 2 the execution's input",
         "endpoint.time_to_live_minutes 240 480 config.yaml",

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import chat_template_utils
 
+from pipeline.job_log import PHASES
 from pipeline.requests import METRICS
 from tests.unit.training.conftest import (
     COMMIT,
@@ -94,6 +95,8 @@ def test_a_job_publishes_the_model_its_adapter_and_its_scores(
     metrics = json.loads((extra / "metrics.json").read_text())
     assert metrics["eval_loss"] < metrics["eval_loss_before"]
     assert metrics["export_logit_error"] < 0.02
+    # The start of the job is not measured, because `start.py` has not started it.
+    assert tuple(metrics["seconds"]) == PHASES
     history = metrics["history"]
     assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4]
     assert all(entry["learning_rate"] > 0 for entry in history[1:-1] if "loss" in entry)

@@ -54,6 +54,25 @@ def test_training_is_run_as_a_module_and_its_exit_code_is_returned(code: Path, e
         assert failure(code).startswith("training ended with exit code 3 and no reason of its own")
 
 
+def test_training_learns_how_long_the_installation_and_its_own_start_took(code: Path) -> None:
+    # A slow stand-in for pip is found first, because the module path begins with PYTHONPATH.
+    (code.parent / "pip.py").write_text("import time\ntime.sleep(0.5)")
+    process = start(
+        code,
+        "import json, time\nfrom training import start\ntime.sleep(0.3)\nprint(json.dumps(start.seconds_before()))",
+    )
+    found = json.loads(process.communicate(timeout=60)[0])
+    assert list(found) == ["install", "import"]
+    assert 0.5 <= found["install"] < 20
+    assert 0.3 <= found["import"] < 20
+
+
+def test_training_that_is_started_by_hand_does_not_know_what_came_before(code: Path) -> None:
+    command = [sys.executable, "-c", "from training import start; print(start.seconds_before())"]
+    done = subprocess.run(command, cwd=code.parent, capture_output=True, text=True, check=True)
+    assert done.stdout == "{}\n"
+
+
 def test_trainings_own_reason_is_not_overwritten(code: Path) -> None:
     reason = (
         "import os, pathlib\npathlib.Path(os.environ['SAGEMAKER_BASE_DIR'], 'output', 'failure').write_text('mine')\n"

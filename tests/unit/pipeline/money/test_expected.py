@@ -31,6 +31,12 @@ def test_an_earlier_run_gives_tokens_and_time() -> None:
     )
 
 
+def test_the_time_of_a_spot_job_is_not_the_part_of_it_that_was_billed() -> None:
+    sections = {"training": {"epochs": 2, "max_steps": None}, "endpoint": {"enabled": False}}
+    spot = money.EarlierPace("ab12cd34ef", PACE._replace(billed_seconds=360, job_seconds=900))
+    assert expected(sections, TOKENS, spot).training_seconds == 750
+
+
 def test_two_instances_are_twice_as_fast_and_the_most_steps_bound_the_tokens() -> None:
     training = {"instance_count": 2, "epochs": 1, "max_steps": 10, "batch_size": 4, "gradient_accumulation_steps": 5}
     found = expected({"training": training, "endpoint": {"enabled": False}}, TOKENS, EARLIER)

@@ -164,7 +164,8 @@ def test_the_setting_decides_and_the_reason_names_it(
             "1.1267 dollars per hour",
         }
     ]
-    assert written["pace"] == METRICS | {"instance_type": "ml.g6.xlarge", "instance_count": 1, "billed_seconds": None}
+    job = {"instance_type": "ml.g6.xlarge", "instance_count": 1, "billed_seconds": None, "job_seconds": None}
+    assert written["pace"] == METRICS | job
     assert (written["spent"]["total"], written["spent"]["ongoing"]) == (0.61, [])
     assert written["spent"]["training_seconds_billed"] == 1800
     assert written["spent"]["training_instance_types"] == ["ml.g5.xlarge", "ml.g6.xlarge"]
@@ -362,4 +363,15 @@ def test_a_judge_that_failed_promotes_nothing_and_loses_nothing(
     # An unknown cost is the bound, and never 0.
     assert (found["judging"]["usd"], found["judging"]["basis"]) == (
         (0.0, "billed") if usd == 0 else (0.05, "estimated")
+    )
+
+
+def test_the_record_has_the_share_of_the_training_of_the_only_job(aws: RunningAws, bucket: str) -> None:
+    event = event_for(aws, bucket, evaluation(BETTER))
+    event["training"] |= {"job": "j-0", "billed_seconds": {"ml.g5.xlarge": 50}, "job_seconds": 50}
+    assess.handler(event, None)
+    written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
+    assert (written["pace"]["billed_seconds"], written["pace"]["job_seconds"]) == (50, 50)
+    assert written["spent"]["parts"][0]["how"] == (
+        "50 billed seconds of ml.g5.xlarge at 1.408 dollars per hour; training took 25% of these seconds"
     )

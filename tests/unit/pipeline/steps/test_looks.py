@@ -85,7 +85,7 @@ def test_a_training_job_is_followed_from_its_start_to_its_model(
     assert done["model"] == f"s3://{bucket}/out/{event['name']}-0/output/model/"
     assert done["progress"].endswith(" on ml.g6.xlarge")
     assert done["billed_seconds"].keys() == {"ml.g6.xlarge"}
-    assert done["billed_seconds"]["ml.g6.xlarge"] >= 1
+    assert done["billed_seconds"]["ml.g6.xlarge"] == done["job_seconds"] >= 1
     # A redrive of a later step continues with the same job, and so does a redrive after a lost answer.
     assert train.handler({**event, "redrive": 2}, None)["model"] == done["model"]
 
@@ -133,6 +133,24 @@ def test_the_billed_type_of_a_list_is_the_one_that_the_job_got(
     done = until(lambda: train.handler({**event, "redrive": 1}, None), "completed")
     assert done["progress"].endswith(" on ml.g6.xlarge")
     assert list(done["billed_seconds"]) == ["ml.g6.xlarge"]
+    assert done["job_seconds"] is None  # the run needed two jobs
+
+
+@pytest.mark.parametrize(
+    ("statuses", "seconds"),
+    [
+        (["Starting", "Downloading", "Training", "Uploading", "Completed"], 60),
+        (["Starting", "Downloading", "Interrupted", "Starting", "Downloading", "Training", "Completed"], None),
+        (["Starting", "Training", "Interrupted", "Starting", "Training", "Completed"], None),
+        ([], None),
+    ],
+)
+def test_the_seconds_of_a_job_are_known_if_it_has_started_once(statuses: list[str], seconds: int | None) -> None:
+    described = {
+        "TrainingTimeInSeconds": 60,
+        "SecondaryStatusTransitions": [{"Status": status} for status in statuses],
+    }
+    assert train._uninterrupted(Job("j", "arn:j", "Completed", datetime.now(UTC), described)) == seconds
 
 
 def test_a_stopped_job_raises_that_it_was_stopped(training: Callable[..., dict[str, Any]], aws: RunningAws) -> None:
