@@ -367,7 +367,7 @@ def test_a_judge_that_failed_promotes_nothing_and_loses_nothing(
 
 
 def test_the_record_has_the_share_of_the_training_of_the_only_job(aws: RunningAws, bucket: str) -> None:
-    event = event_for(aws, bucket, evaluation(BETTER))
+    event = event_for(aws, bucket, evaluation(BETTER), enabled=True, promote="always")
     event["training"] |= {"job": "j-0", "billed_seconds": {"ml.g5.xlarge": 50}, "job_seconds": 50}
     assess.handler(event, None)
     written = json.loads(aws.client("s3").get_object(Bucket=bucket, Key="models/0123456789/run.json")["Body"].read())
