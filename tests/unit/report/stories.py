@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import judging
 from pipeline.contracts.events import Judged
+from pipeline.contracts.money import Pace
 from pipeline.scores import with_judge
 from report.story import Failure, Phase, Story
 
@@ -106,22 +107,8 @@ ESTIMATE: dict[str, Any] = {
         "assumption": "2,100 tokens/s of run 0a1b2c3d4e on ml.g5.xlarge, 2.4M tokens",
     },
 }
-PACE: dict[str, Any] = {
-    "instance_type": "ml.g5.xlarge",
-    "instance_count": 1,
-    "rows": 6000,
-    "tokens_per_epoch": 1_206_169,
-    "tokens_per_second": 2104.4,
-    "seconds": {
-        "load": 22.1,
-        "load_quantized": 9.4,
-        "train": 1146.3,
-        "evaluate_base": 301.9,
-        "evaluate_tuned": 210.2,
-    },
-    "billed_seconds": 2224,
-    "job_seconds": 2224,
-}
+SECONDS = {"load": 22.1, "load_quantized": 9.4, "train": 1146.3, "evaluate_base": 301.9, "evaluate_tuned": 210.2}
+PACE = Pace("ml.g5.xlarge", 1, 6000, 1_206_169, 2104.4, SECONDS, 2224, 2224)._asdict()
 RECORD: dict[str, Any] = {
     "model_package": "arn:aws:sagemaker:us-west-2:123456789012:model-package/tuneway-0a1b2c3d/7",
     "run": RUN,
@@ -230,7 +217,7 @@ GOOD = Story(
         "tokens": 2_412_338,
         "tokens_per_second": 2104.4,
         "peak_memory_gib": 7.82,
-        "seconds": PACE["seconds"],
+        "seconds": SECONDS,
     },
     recipe={
         "quantization": "nf4",
