@@ -65,6 +65,7 @@ def test_the_output_has_the_decision_the_data_the_models_and_the_costs(first: di
         "endpoint": "estimated",
     }
     assert output["spent"]["total"] == pytest.approx(sum(part["usd"] for part in parts.values()))
+    assert re.search(r"; training took \d+% of these seconds$", parts["training"]["how"])
     assert [one["until"] for one in output["spent"]["ongoing"]] == [None, output["until"]]
     expected = output["estimate"]["expected"]
     assert 0 < expected["total"] < output["estimate"]["total"]
