@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig
 
+from training.answering import Prompts, greedy
 from training.messages import as_chat
 from training.model import padding_id
 from training.template import answer_text
@@ -72,10 +73,10 @@ def answer(
 ) -> list[Answer]:
     """Return the model's greedy answers, in the order of `prompts`.
 
-    Prompts of similar length are answered together. They are padded on the left, so that each answer follows directly.
+    Prompts of similar length are answered together.
     The log gets a line per batch, with the batch's element of `shares`: how much of the work is done (`training.forecast`).
     """
-    causal_lm: Any = model.train(False)  # transformers leaves generate() untyped
+    causal_lm: Any = model.train(False)  # transformers leaves some of its methods untyped
     pad = padding_id(tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     ends = torch.tensor(sorted(end_ids))
@@ -89,22 +90,10 @@ def answer(
     for start in range(0, len(order), batch_size):
         stop.check(f"evaluating the {name} model")
         batch = order[start : start + batch_size]
-        longest = max(len(prompts[index]) for index in batch)
-        input_ids = torch.full((len(batch), longest), pad)
-        attention_mask = torch.zeros((len(batch), longest), dtype=torch.long)
-        for line, index in enumerate(batch):
-            input_ids[line, longest - len(prompts[index]) :] = torch.tensor(prompts[index])
-            attention_mask[line, longest - len(prompts[index]) :] = 1
         with torch.inference_mode():
-            output = causal_lm.generate(
-                input_ids=input_ids.to(model.device),
-                attention_mask=attention_mask.to(model.device),
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=list(end_ids),
-                pad_token_id=pad,
+            answer_ids = Prompts([prompts[index] for index in batch], pad).answers(
+                model, greedy(max_new_tokens, end_ids, pad)
             )
-        answer_ids = output[:, longest:].cpu()
         # Padding may be the same token as an end, but it always follows an end.
         finished = torch.isin(answer_ids, ends).any(dim=1).tolist()
         for index, ids, end in zip(batch, answer_ids.tolist(), finished, strict=True):

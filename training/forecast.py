@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from transformers import GenerationConfig
+
+from training.answering import READ_TOKENS, Prompts, greedy
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 WRITTEN = 8
 """The tokens that the measurement writes per row."""
 
+SHORT_PROMPT = 16
+"""The tokens of the prompts for which they are written."""
+
 EXPORT_LOADS = 2.0
 """The seconds of the export per second of loading the model: it merges, saves, loads again, and computes logits twice."""
 
 
 class AnswerPace(NamedTuple):
-    """The seconds per prompt token that is read, with padding, and per step that writes a token of every row."""
+    """The seconds per prompt token that is read, and per step that writes a token of every row."""
 
     read: float
     write: float
@@ -35,32 +39,24 @@ class AnswerPace(NamedTuple):
 def measure(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_size: int, pad: int, ends: Collection[int]
 ) -> AnswerPace:
-    """Answer the batch of middle length, and return the model's pace."""
+    """Read a few prompts of middle length, and write some tokens for a whole batch. Return the model's pace."""
     order = sorted(prompts, key=len)
     middle = max(0, (len(order) - batch_size) // 2)
-    batch = order[middle : middle + batch_size]
-    causal_lm: Any = model
-    longest = len(batch[-1])
-    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in batch])
-    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in batch])
+    batch = order[middle : middle + batch_size][::-1]
+    few = batch[: max(1, READ_TOKENS // len(batch[0]))]
 
-    def seconds(tokens: int, rows: int) -> float:
-        settings = GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=tokens, min_new_tokens=tokens, pad_token_id=pad, eos_token_id=list(ends)
-        )
+    def seconds(tokens: int, rows: Sequence[Sequence[int]]) -> float:
         began = time.monotonic()
-        causal_lm.generate(
-            input_ids=ids[:rows].to(causal_lm.device),
-            attention_mask=mask[:rows].to(causal_lm.device),
-            generation_config=settings,
-        ).cpu()  # waits for a GPU
+        Prompts(rows, pad).answers(model, greedy(tokens, ends, pad, min_new_tokens=tokens))
         return time.monotonic() - began
 
     with torch.inference_mode():
-        seconds(1, 1)  # the first call is slower than the others
-        first = seconds(1, len(batch))
-        all_of = seconds(1 + WRITTEN, len(batch))
-    return AnswerPace(first / (len(batch) * longest), max(all_of - first, 0) / WRITTEN)
+        seconds(1, few[:1])  # the first call is slower than the others
+        read = seconds(1, few) / sum(map(len, few))
+        # A token takes nearly the same time after a short prompt, and a short prompt is read at once.
+        short = [prompt[-SHORT_PROMPT:] for prompt in batch]
+        write = (seconds(1 + WRITTEN, short) - seconds(1, short)) / WRITTEN
+    return AnswerPace(read, max(write, 0))
 
 
 def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> list[float]:
@@ -75,7 +71,7 @@ def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], 
     order = sorted(range(len(prompts)), key=lambda index: prompts[index], reverse=True)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return [
-        pace.read * len(batch) * prompts[batch[0]] + pace.write * max(answers[index] for index in batch)
+        pace.read * sum(prompts[index] for index in batch) + pace.write * max(answers[index] for index in batch)
         for batch in batches
     ]
 

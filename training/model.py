@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
-from training import unfit_models
+from training import answering, unfit_models
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -48,8 +48,12 @@ def _weights_dtype(folder: Path) -> torch.dtype:
 
 
 def load_base(folder: Path, device: Device) -> PreTrainedModel:
-    """Load the model as published, un-quantized, in the format of `Precision.evaluation`."""
-    return _load(folder, device, dtype=device.precision(own_dtype(folder)).evaluation)
+    """Load the model as published, un-quantized, in the format of `Precision.evaluation`, to answer or to be merged."""
+    precision = device.precision(own_dtype(folder))
+    model = _load(folder, device, dtype=precision.evaluation)
+    if precision.attention == "sdpa" and model.config.model_type in answering.PLAIN:
+        model.set_attn_implementation(answering.GROUPED)
+    return model
 
 
 def load_for_training(folder: Path, recipe: Recipe, device: Device) -> PreTrainedModel:
