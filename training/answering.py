@@ -28,7 +28,7 @@ GROUPED = "sdpa_grouped"
 READ_TOKENS = 1024
 """Tokens that `read` reads at once. More are not faster on a CPU, and are padded more."""
 
-PLAIN = ("llama", "mistral", "qwen2", "qwen3")
+PLAIN: tuple[str, ...] = ("llama", "mistral", "qwen2", "qwen3")
 """The `model_type`s for which both is known to be right: their whole state is a key and a value per token and layer, and their
 attention is transformers' own for all models. Others answer with generate() alone."""
 

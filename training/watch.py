@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,8 @@ class Watch(TrainerCallback):
         self.eval_losses = list(eval_losses)
         self._recipe, self._device, self._world, self._stop = recipe, device, world, stop
         self._validation, self._collate, self._run = validation, collate, run
+        at_once = device.rows_at_once(fmean(validation["length"]))
+        self._validated_at_once = min(recipe.eval_batch_size, at_once or recipe.eval_batch_size)
         self._rows = len(lengths)
         self._tokens = np.cumsum(np.asarray(lengths)[list(order)])
         self._checked_gradient = False
@@ -184,7 +187,7 @@ class Watch(TrainerCallback):
 
     def _evaluate(self, model: PeftModel, state: TrainerState) -> None:
         started = time.monotonic()
-        loss = evaluate_loss(model, self._validation, self._collate, self._recipe.eval_batch_size, self._world)
+        loss = evaluate_loss(model, self._validation, self._collate, self._validated_at_once, self._world)
         self.eval_losses.append(loss)
         state.log_history.append({"eval_loss": loss, "step": state.global_step})  # the checkpoints keep it
         if self._world.is_first:
