@@ -15,7 +15,7 @@ COMMANDS := doctor plan run watch runs report serve stop down
 TICK := while sleep 9 >/dev/null; do echo "  still installing, $$SECONDS s"; done & trap "kill $$!" EXIT;
 INSTALL := $(TICK) $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak prove-account test-account bench-data bench-serving bench-training bench-gpu prove-gpu prove-export docs-outputs format lock clean
+.PHONY: setup synth deploy destroy prices cli preview ask chat $(COMMANDS) local test check prove-roles prove-failures soak prove-account test-account bench-data bench-serving bench-training bench-answers bench-gpu prove-gpu prove-export docs-outputs format lock clean
 
 setup: .venv/deploy.done node_modules/.package-lock.json  ## installs what a deploy needs (no torch)
 	@$(BIN)/python -m infra.package $(SETTINGS)
@@ -108,6 +108,9 @@ bench-data: .venv/dev.done  ## ROWS=20000: measures data prep and the tutorial's
 bench-serving: .venv/dev.done  ## measures what the OpenAI route and the client add to the bare server
 	@$(BIN)/python -m local.model --cache .local/hub
 	@$(BIN)/python -m bench.serving
+
+bench-answers: .venv/dev.done  ## measures what the evaluation's own ways to read and to attend save
+	$(BIN)/python -m bench.answers
 
 bench-training: .venv/dev.done  ## DATASET=file.csv|file.jsonl FIELDS=dialogue:summary: measures the tutorial, this project and trl
 	@$(BIN)/python -m bench.training $(if $(DATASET),--dataset "$$DATASET") $(if $(FIELDS),--fields "$$FIELDS")

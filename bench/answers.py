@@ -15,6 +15,7 @@ import time
 
 # As in the training job (see training/train.py), and set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from rich.console import Console
 from rich.table import Table

@@ -75,7 +75,13 @@ def run(recipe: str, job: dict[str, Any], work: Path, **own: Any) -> dict[str, f
         [sys.executable, "-m", "bench.recipes", recipe, str(file), json.dumps(own)],
         cwd=ROOT,
         # All recipes get the variables that the training job sets (see training/train.py).
-        env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        env=os.environ
+        | {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "3000",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,
