@@ -90,15 +90,27 @@ class Prompts:
             self.mask[row, self.longest - len(prompt) :] = 1
 
     def answers(self, model: PreTrainedModel, settings: GenerationConfig) -> torch.Tensor:
-        """Return the tokens of the answers, [rows, tokens of the longest], on the CPU."""
+        """Return the tokens of the answers, [rows, tokens of the longest], on the CPU.
+
+        Of the settings that are published with the model, only its repetition penalty counts.
+        """
         causal_lm: Any = model  # transformers leaves generate() untyped
         known = self.read(model)
-        output = causal_lm.generate(
-            input_ids=self.ids.to(model.device),
-            attention_mask=self.mask.to(model.device),
-            generation_config=settings,
-            **({} if known is None else {"past_key_values": known}),
-        )
+        # vLLM takes only this setting for a request with temperature 0 (ModelConfig.get_diff_sampling_param). With other
+        # settings, such as num_beams, the answers would not be those that are served, and generate() would not go on from
+        # `known`. Some make it fail: stop_strings, return_dict_in_generate, cache_implementation.
+        published = causal_lm.generation_config
+        penalty = published.repetition_penalty
+        causal_lm.generation_config = GenerationConfig(repetition_penalty=penalty)  # type: ignore[no-untyped-call]
+        try:
+            output = causal_lm.generate(
+                input_ids=self.ids.to(model.device),
+                attention_mask=self.mask.to(model.device),
+                generation_config=settings,
+                **({} if known is None else {"past_key_values": known}),
+            )
+        finally:
+            causal_lm.generation_config = published  # because the model is exported with it
         answers: torch.Tensor = output[:, self.longest :].cpu()
         return answers
 

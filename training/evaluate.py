@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig
 
 from training.answering import Prompts, greedy
 from training.messages import as_chat
@@ -76,17 +75,11 @@ def answer(
     Prompts of similar length are answered together.
     The log gets a line per batch, with the batch's element of `shares`: how much of the work is done (`training.forecast`).
     """
-    causal_lm: Any = model.train(False)  # transformers leaves some of its methods untyped
+    model.train(False)
     pad = padding_id(tokenizer)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     ends = torch.tensor(sorted(end_ids))
     answers: dict[int, Answer] = {}
-    # vLLM takes only this setting for a request with temperature 0 (ModelConfig.get_diff_sampling_param). With other settings,
-    # such as num_beams, the answers would not be those that are served. Some make generate() fail: stop_strings,
-    # return_dict_in_generate.
-    published = causal_lm.generation_config
-    penalty = published.repetition_penalty
-    causal_lm.generation_config = GenerationConfig(repetition_penalty=penalty)  # type: ignore[no-untyped-call]
     for start in range(0, len(order), batch_size):
         stop.check(f"evaluating the {name} model")
         batch = order[start : start + batch_size]
@@ -100,7 +93,6 @@ def answer(
             answers[index] = Answer(answer_text(tokenizer, ids), end)
         share = f" share={shares[start // batch_size]:.3f}" if shares else ""
         print(f"evaluated={min(start + batch_size, len(order))}/{len(order)} model={name}{share}", flush=True)
-    causal_lm.generation_config = published  # because the model is exported with it
     return [answers[index] for index in range(len(prompts))]
 
 

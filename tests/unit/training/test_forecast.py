@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import GenerationConfig
 
 from pipeline.job_log import JobLog
+from tests.unit.training.test_answering import make, make_prompts
 from training import forecast
 from training.forecast import AnswerPace, Forecast
 
@@ -39,3 +43,26 @@ def test_the_base_model_is_expected_to_take_at_least_as_long_as_the_tuned_one(
         assert len(shares) == -(-len(rows) // batch_size)
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "published",
+    [
+        {"num_beams": 2},
+        {"cache_implementation": "static"},
+        {"stop_strings": ["a"]},
+        {"return_dict_in_generate": True},
+        {"use_cache": False},
+    ],
+)
+def test_a_model_is_measured_whatever_settings_are_published_with_it(published: dict[str, Any]) -> None:
+    model = make("llama")
+    model.generation_config = settings = GenerationConfig(**published)  # type: ignore[no-untyped-call]
+    pace = forecast.measure(model, make_prompts(), 4, 1, [0])
+    assert pace.read > 0 <= pace.write
+    assert model.generation_config is settings
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_batch_that_is_larger_than_the_rows_is_measured(rows: int) -> None:
+    assert forecast.measure(make("llama"), [[7]] * rows, 32, 1, [0]).read > 0
