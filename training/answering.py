@@ -32,6 +32,10 @@ PLAIN: tuple[str, ...] = ("llama", "mistral", "qwen2", "qwen3")
 """The `model_type`s for which both is known to be right: their whole state is a key and a value per token and layer, and their
 attention is transformers' own for all models. Others answer with generate() alone."""
 
+UNSTEADY = ("dynamic", "longrope")
+"""Kinds of position embeddings that change with the longest row of a batch (transformers, modeling_rope_utils.py,
+dynamic_rope_update). What is read apart has other keys then, so generate() reads by itself."""
+
 
 def grouped(
     module: torch.nn.Module,
@@ -117,8 +121,10 @@ class Prompts:
     def read(self, model: PreTrainedModel) -> DynamicCache | None:
         """Read all but the last token of each prompt. Return what generate() needs to go on; None: it has to read by itself."""
         whole = DynamicCache(config=model.config)
-        plain = all(type(layer) is DynamicLayer for layer in whole.layers)  # no sliding windows
-        if self.longest == 1 or not plain or model.config.model_type not in PLAIN:
+        if self.longest == 1 or model.config.model_type not in PLAIN:
+            return None
+        windows = any(type(layer) is not DynamicLayer for layer in whole.layers)
+        if windows or model.config.rope_parameters["rope_type"] in UNSTEADY:
             return None
         parts = []
         for rows in self._parts():
@@ -143,6 +149,8 @@ class Prompts:
                 )
             )
             whole.update(keys, values, number)
+            for part in parts:  # so that all keys and values are never there twice
+                part.layers[number].keys = part.layers[number].values = None
         return whole
 
     def _parts(self) -> list[slice]:

@@ -83,6 +83,30 @@ def test_answers_are_those_of_each_prompt_alone(
         assert known.layers[0].keys.shape[:2] == (len(prompts), model.config.num_key_value_heads)
 
 
+@pytest.mark.parametrize(
+    ("rope", "joined"),
+    [
+        ({"rope_type": "linear", "factor": 4.0}, True),
+        ({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}, True),
+        ({"rope_type": "dynamic", "factor": 4.0}, False),
+        ({"rope_type": "longrope", "factor": 4.0, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}, False),
+    ],
+)
+def test_scaled_positions_are_those_of_generate(
+    rope: dict[str, Any], *, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"rope_theta": 10000.0, "original_max_position_embeddings": 32}
+    prompts, found = make_prompts(), []
+    for plain in (PLAIN, ()):
+        monkeypatch.setattr(answering, "PLAIN", plain)
+        model = make("llama", max_position_embeddings=32, rope_parameters={**known, **rope})
+        with torch.inference_mode():
+            assert (Prompts(prompts, 1).read(model) is not None) == (joined and bool(plain))
+            model = make("llama", max_position_embeddings=32, rope_parameters={**known, **rope})
+            found.append(Prompts(prompts, 1).answers(model, greedy(6, [0], 1)).tolist())
+    assert found[0] == found[1]
+
+
 def test_prompts_of_one_token_are_answered() -> None:
     model = make("llama")
     with torch.inference_mode():
