@@ -4,7 +4,8 @@
 - With padding, transformers' sdpa copies the keys and values of each token once per query head that shares them. `GROUPED`
   does not, while one token per row is written (transformers 5.3.0, integrations/sdpa_attention.py, use_gqa_in_sdpa).
 
-The answers are the same. `python -m bench.answers` measures what each saves.
+The answers are the same in float32. In 16 bits they differ as much as those of another batch size. `python -m bench.answers`
+measures what each saves.
 """
 
 from __future__ import annotations

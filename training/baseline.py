@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
+from training.answering import READ_TOKENS
 from training.evaluate import Answer
 from training.layout import sha256
 from training.model import own_dtype
@@ -37,8 +38,8 @@ def digest(
         folder: the base model's files. Their names and contents count, so that a moved branch or another upload is noticed.
         prompts: token ids of the test rows, in their order.
         end_ids: tokens that end an answer.
-        recipe: its settings for the generation of answers count. The rows per batch count, too: they decide how each row is
-            padded, which changes a GPU's rounding.
+        recipe: its settings for the generation of answers count. The rows per batch count, too, and so does how many tokens
+            are read at once: they decide how each row is padded, which changes a GPU's rounding.
         device: its kind counts, and the number format and the attention with which the base answers on it.
     """
     precision = device.precision(own_dtype(folder))
@@ -47,6 +48,7 @@ def digest(
         "end_ids": sorted(end_ids),
         "max_new_tokens": recipe.max_new_tokens,
         "eval_batch_size": recipe.eval_batch_size,
+        "read_tokens": READ_TOKENS,
         "device": device.name.partition(":")[0],
         "dtype": str(precision.evaluation),
         "attention": precision.attention,

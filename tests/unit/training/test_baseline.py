@@ -105,6 +105,14 @@ def test_a_digest_changes_with_everything_that_answers_depend_on(
     assert after != before
 
 
+def test_a_digest_changes_with_the_tokens_that_are_read_at_once(
+    tiny: TinyModel, recipe: Recipe, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, device)
+    monkeypatch.setattr(baseline, "READ_TOKENS", 64)
+    assert baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, device) != before
+
+
 def test_all_gpus_of_a_machine_have_the_same_digest(tiny: TinyModel, recipe: Recipe, device: Device) -> None:
     digests = {
         baseline.digest(tiny.folder, PROMPTS, ENDS, recipe, replace(device, name=name)) for name in ("cuda:0", "cuda:3")
