@@ -67,8 +67,8 @@ def job_time(pace: Pace | None) -> JobTime | None:
         part = _PART_OF.get(phase, phase)
         seconds[part] = seconds.get(part, 0.0) + took
     measured = sum(seconds.values())
-    # Two clocks that differ by more than the rounding are a mistake of one of them.
-    if measured > pace.job_seconds + ROUNDING:
+    # Two clocks that differ by more than the rounding are a mistake of one of them. A sum that is not a number is no time.
+    if min(seconds.values()) < 0 or not measured <= pace.job_seconds + ROUNDING:
         return None
     whole = max(measured, pace.job_seconds)
     seconds[REST] = whole - measured

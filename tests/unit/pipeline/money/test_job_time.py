@@ -76,6 +76,9 @@ def test_the_shares_are_whole_and_never_more_or_the_time_is_not_known(
         {"seconds": {}},
         {"seconds": {"load": 3.0}},
         {"seconds": SECONDS | {"train": 150.0}},  # longer than the job
+        {"seconds": SECONDS | {"export": -4.0}},
+        {"seconds": SECONDS | {"train": float("nan")}},
+        {"seconds": SECONDS | {"load": float("nan")}},
     ],
 )
 def test_a_share_that_may_be_wrong_is_not_known(changes: dict[str, Any]) -> None:
