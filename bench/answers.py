@@ -37,11 +37,13 @@ WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
 """By name: the attention, and the kinds of models whose prompts are read apart."""
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Parse the command line, answer in each way and print the figures. Return the exit code: 1 if the answers differ."""
     parser = argparse.ArgumentParser(description="Compare ways to answer on SmolLM2-135M and the CPU.")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[10, 32], help="default: 10 32")
-    batch_sizes: list[int] = parser.parse_args().batch_sizes
+    batch_sizes: list[int] = parser.parse_args(arguments).batch_sizes
+    if min(batch_sizes) < 1:
+        parser.error("--batch-sizes: give numbers of 1 or more")
     try:
         folder = ensure(HUB)
     except ModelError as error:

@@ -172,3 +172,26 @@ def test_the_needed_operations_are_those_that_pytorch_counts() -> None:
     queries = shape["num_attention_heads"] * shape["head_dim"]
     upper_half = shape["num_hidden_layers"] * 6 * queries * length * length
     assert gpu_model.needed_operations(rows, shape) + upper_half == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "no-such-folder/figures.json"], "name a file in a folder that exists"),
+        (["--json", "."], "name a file in a folder that exists"),
+        (["--seconds", "0"], "--seconds: give a number above 0"),
+        (["--seconds", "nan"], "--seconds: give a number above 0"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_anything_runs(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gpu, "GpuRun", None)
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(arguments)
+    assert message in capsys.readouterr().err
