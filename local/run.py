@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -344,7 +344,7 @@ def _await_stack(deploy: cdk.Command, aws: LocalAws, stack: str) -> None:
     while deploy.runs:
         try:
             (found,) = aws.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        except ClientError:  # There is no such stack yet.
+        except (ClientError, BotoCoreError):  # There is no such stack yet, or local AWS is gone, so the CLI will fail.
             found = {}
         if found.get("StackStatus") == "CREATE_COMPLETE":
             return

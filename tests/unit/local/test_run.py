@@ -114,6 +114,13 @@ def test_a_deployment_that_fails_before_its_stack_is_there_ends_the_wait(session
         _await_stack(command, session, "never-there")
 
 
+def test_a_deployment_whose_local_aws_is_gone_fails_with_the_words_of_the_cli(tmp_path: Path) -> None:
+    gone = Session(tmp_path / "aws", REGION, tmp_path / "hub")
+    app = "echo 'error: no connection' >&2; exit 3"
+    with synth(app, tmp_path) as command, pytest.raises(cdk.CdkError, match="error: no connection"):
+        _await_stack(command, gone, "never-there")
+
+
 def test_a_kept_endpoint_may_be_updated(session: Session) -> None:
     before = json.loads(session.control("_tuneway/quotas"))
     try:
