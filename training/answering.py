@@ -160,6 +160,10 @@ class Prompts:
         parts, start = [], 0
         while start < len(lengths):
             end = min(len(lengths), start + max(1, READ_TOKENS // lengths[start]))
+            if (
+                1 in lengths[end : end + 1]
+            ):  # nothing of the rows from here on is read, and a model refuses to read nothing
+                end = len(lengths)
             parts.append(slice(start, end))
             start = end
         return parts

@@ -114,6 +114,16 @@ def test_prompts_of_one_token_are_answered() -> None:
         assert found == [alone(model, [7], 3), alone(model, [9], 3)]
 
 
+@pytest.mark.parametrize("lengths", [(30, 1), (30, 1, 1, 1), (9, 9, 1), (2, 1), (30, 30), (17,)])
+def test_rows_of_which_nothing_is_read_are_answered(lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "READ_TOKENS", 16)
+    model, (longest, *_) = make("llama"), make_prompts()
+    prompts = [longest[-length:] for length in lengths]
+    with torch.inference_mode():
+        found = Prompts(prompts, 1).answers(model, greedy(3, [0], 1)).tolist()
+        assert found == [alone(model, prompt, 3) for prompt in prompts]
+
+
 def test_grouped_attention_is_that_of_transformers_and_does_not_copy_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make("llama").model.layers[0].self_attn
     query, key, value = torch.randn(3, 4, 1, 16), torch.randn(3, 2, 9, 16), torch.randn(3, 2, 9, 16)
