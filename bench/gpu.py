@@ -361,16 +361,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="a file for all figures")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"the time of the whole (default: {SECONDS})")
     options = parser.parse_args(arguments)
-    # Before the minutes are spent, and not after them.
     if not options.seconds > 0:
         parser.error("--seconds: give a number above 0")
-    if options.json:
-        try:
-            options.json.open("a").close()
-        except OSError as error:
-            parser.error(
-                f"--json: {options.json} cannot be written ({error.strerror}): name a file in a folder that exists"
-            )
+    if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
+        parser.error(f"--json: {options.json} cannot be written: name a file in a folder that exists")
     # One GPU, because the Trainer would share each batch among all that it sees. CUDA has not been asked before.
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     warnings.filterwarnings("ignore")
