@@ -121,9 +121,9 @@ class Prompts:
 
     def read(self, model: PreTrainedModel) -> DynamicCache | None:
         """Read all but the last token of each prompt. Return what generate() needs to go on; None: it has to read by itself."""
-        whole = DynamicCache(config=model.config)
         if self.longest == 1 or model.config.model_type not in PLAIN:
             return None
+        whole = DynamicCache(config=model.config)
         windows = any(type(layer) is not DynamicLayer for layer in whole.layers)
         if windows or model.config.rope_parameters["rope_type"] in UNSTEADY:
             return None
@@ -160,9 +160,8 @@ class Prompts:
         parts, start = [], 0
         while start < len(lengths):
             end = min(len(lengths), start + max(1, READ_TOKENS // lengths[start]))
-            if (
-                1 in lengths[end : end + 1]
-            ):  # nothing of the rows from here on is read, and a model refuses to read nothing
+            # The rows from here on have one token. Nothing of them is read here, and a model refuses to read nothing.
+            if lengths[end : end + 1] == [1]:
                 end = len(lengths)
             parts.append(slice(start, end))
             start = end
