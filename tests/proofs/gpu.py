@@ -33,6 +33,7 @@ import transformers
 from tests.proofs.nearness import SAFETY, DisprovedError, as_equal_as_twice, distance, far, near, relative, tolerance
 from tests.unit.training import equalities, tiny_model
 from training import model
+from training.answering import Prompts
 from training.data import IGNORED, Collator, completion_loss
 from training.device import Device
 from training.finetune import VERSIONS
@@ -198,6 +199,28 @@ def resumed(prover: GpuProver) -> str:
     return as_equal_as_twice(first, second, rest)
 
 
+def read_apart(prover: GpuProver) -> str:
+    """Prompts that are read a few at a time, and joined, have the next tokens of prompts that are read together."""
+    rows = equalities.conversations(prover.folder, 40)
+    prompts = sorted((row["input_ids"][: row["spans"][-1][0]] for row in rows), key=len, reverse=True)
+    base, batch = model.load_base(prover.folder, prover.device), Prompts(prompts, 0)
+    ids, mask = batch.ids.to(base.device), batch.mask.to(base.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    last = {"input_ids": ids[:, -1:], "attention_mask": mask, "position_ids": positions[:, -1:]}
+    with torch.inference_mode():
+        expected = base(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits
+        known, others = batch.read(base), batch.read(base)
+        if known is None or others is None or len(batch._parts()) < 2:
+            raise DisprovedError("the prompts were not read apart")
+        found = base(**last, past_key_values=known).logits
+        others.reorder_cache(torch.arange(len(prompts), device=base.device).roll(1))
+        wrong = base(**last, past_key_values=others).logits
+    allowed = tolerance(base.dtype, prover.shape["num_hidden_layers"], prover.shape["hidden_size"])
+    logits = near("logits", relative(found.float(), expected.float()), allowed)
+    far("logits with the keys of other rows", relative(wrong.float(), expected.float()), allowed)
+    return f"{len(prompts)} prompts, {base.config._attn_implementation} in {_name(base.dtype)}: {logits}"
+
+
 def exported(prover: GpuProver) -> str:
     """The merged and reloaded model answers as base and adapter do, for a base of each format."""
     found = []
@@ -259,6 +282,7 @@ PROOFS: dict[str, Callable[[GpuProver], str]] = {
     "logits at the labels equal all logits": labels_only,
     "recomputed activations train the same": recomputed,
     "a resumed training equals a whole one": resumed,
+    "prompts read apart equal prompts read together": read_apart,
     "the export equals base and adapter": exported,
     "each format trains, is judged and exported": each_format,
     "two processes equal one": two_processes,

@@ -35,9 +35,10 @@ def prover(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return gpu.GpuProver(device, folder, tmp_path / "hub", tmp_path, shape)
 
 
-def test_packing_logits_and_export_are_proved_in_each_format(prover: gpu.GpuProver) -> None:
+def test_packing_logits_reading_and_export_are_proved_in_each_format(prover: gpu.GpuProver) -> None:
     assert "within" in gpu.packed(prover)
     assert "within" in gpu.labels_only(prover)
+    assert "within" in gpu.read_apart(prover)
     assert f"judged in {str(prover.device.precision(torch.bfloat16).evaluation)[6:]}" in gpu.exported(prover)
 
 
