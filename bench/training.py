@@ -74,14 +74,14 @@ def run(recipe: str, job: dict[str, Any], work: Path, **own: Any) -> dict[str, f
     done = subprocess.run(
         [sys.executable, "-m", "bench.recipes", recipe, str(file), json.dumps(own)],
         cwd=ROOT,
-        # All recipes get the variables that the training job sets (see training/train.py).
-        env=os.environ
-        | {
+        # All recipes get the variables that the training job sets, if they are not set (see training/train.py).
+        env={
             "OMP_WAIT_POLICY": "PASSIVE",
             "GOMP_SPINCOUNT": "3000",
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_OFFLINE": "1",
-        },
+        }
+        | os.environ,
         capture_output=True,
         text=True,
         check=False,

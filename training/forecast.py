@@ -59,7 +59,7 @@ def measure(
     return AnswerPace(read, max(write, 0))
 
 
-def answering(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> list[float]:
+def answer_seconds(pace: AnswerPace, prompts: Sequence[int], answers: Sequence[int], batch_size: int) -> list[float]:
     """Return the seconds of answering each batch of `evaluate.answer`.
 
     Args:
@@ -103,8 +103,8 @@ class Forecast:
         """
         self._load = load
         self._batches = {
-            "base": answering(pace, prompts, [most] * len(prompts), batch_size),
-            "tuned": answering(pace, prompts, [min(most, tokens) for tokens in references], batch_size),
+            "base": answer_seconds(pace, prompts, [most] * len(prompts), batch_size),
+            "tuned": answer_seconds(pace, prompts, [min(most, tokens) for tokens in references], batch_size),
         }
 
     def shares(self, name: str) -> list[float]:

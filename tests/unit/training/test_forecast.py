@@ -17,7 +17,7 @@ from training.forecast import AnswerPace, Forecast
 
 def test_each_batch_takes_its_prompts_and_its_longest_answer() -> None:
     # Batches by length: [30, 20], [10].
-    seconds = forecast.answering(AnswerPace(0.1, 2.0), [10, 30, 20], [9, 4, 5], 2)
+    seconds = forecast.answer_seconds(AnswerPace(0.1, 2.0), [10, 30, 20], [9, 4, 5], 2)
     assert seconds == pytest.approx([0.1 * (30 + 20) + 2.0 * 5, 0.1 * 10 + 2.0 * 9])
 
 
