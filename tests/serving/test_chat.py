@@ -120,9 +120,9 @@ def test_an_answer_is_streamed_with_its_measures_and_nothing_is_loaded_from_else
     assert page.locator("#task textarea").input_value() == stacks.INSTRUCTION
     ask(page, stacks.DIALOGUE)
     line = measured(page)
-    assert re.match(
-        r"first token \d+\.\d\d s · \d+\.\d tokens/s · \d+ \+ \d+ tokens in \d+\.\d\d s · \$0\.\d+ \(1 x", line
-    )
+    # There is no rate if the tiny model has written all tokens in one burst (tests/unit/serving/test_measured.py).
+    measures = r"first token \d+\.\d\d s · (\d+\.\d tokens/s · )?\d+ \+ \d+ tokens in \d+\.\d\d s · \$0\.\d+ \(1 x"
+    assert re.match(measures, line), line
     (_, asked), (_, answer) = turns(page)
     assert asked == stacks.DIALOGUE
     assert answer
