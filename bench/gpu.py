@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the training job (training/train.py)
 
 # Before bench/, which Python puts there for a file that it runs. Its training.py is not this project's training.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
