@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 BURST_SECONDS = 0.02
-"""An answer whose last token came so soon after the first one has come in one burst, and has no rate."""
+"""An answer whose last piece came so soon after the first one has come in one burst, and has no rate."""
 
 
 class MeasuredAnswer:
@@ -21,6 +21,7 @@ class MeasuredAnswer:
     Attributes:
         text: the pieces that have come.
         first_seconds: the time to the first piece; None before it.
+        last_seconds: the time to the last piece so far; None before the first one.
         seconds: the time to the end; None before it.
         usage: the tokens, at the end.
     """
@@ -30,6 +31,7 @@ class MeasuredAnswer:
         self._model, self._question = model, question
         self.text = ""
         self.first_seconds: float | None = None
+        self.last_seconds: float | None = None
         self.seconds: float | None = None
         self.usage: Usage | None = None
 
@@ -39,7 +41,8 @@ class MeasuredAnswer:
         for piece in self._model.answer(self._question):
             self.usage = piece.usage or self.usage
             if piece.text:
-                self.first_seconds = self.first_seconds or time.monotonic() - started
+                self.last_seconds = time.monotonic() - started
+                self.first_seconds = self.first_seconds or self.last_seconds
                 self.text += piece.text
                 yield piece.text
         self.seconds = time.monotonic() - started
@@ -55,8 +58,9 @@ class MeasuredAnswer:
             return ""
         parts = [f"first token {self.first_seconds:.2f} s"] if self.first_seconds is not None else ["empty answer"]
         tokens = self.usage.answer_tokens
-        # The time to the first token is that of the prompt, and the rate is that of the tokens after it.
-        writing = self.seconds - (self.first_seconds or 0)
+        # The time to the first token is that of the prompt, and the rate is that of the tokens after it. What comes after the
+        # last piece is the end of the stream, which says nothing of the model's speed.
+        writing = (self.last_seconds or 0) - (self.first_seconds or 0)
         if tokens > 1 and writing > BURST_SECONDS:
             parts.append(f"{(tokens - 1) / writing:.1f} tokens/s")
         parts.append(f"{self.usage.prompt_tokens} + {tokens} tokens in {self.seconds:.2f} s")

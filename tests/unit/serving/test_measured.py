@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.mark.parametrize("end", [0.0, 5 * BURST_SECONDS])
 @pytest.mark.parametrize(("pause", "rate"), [(0.0, False), (5 * BURST_SECONDS, True)])
-def test_an_answer_in_one_burst_has_no_rate(pause: float, rate: bool) -> None:
+def test_an_answer_in_one_burst_has_no_rate_however_late_its_stream_ends(pause: float, rate: bool, end: float) -> None:
     def ask(*_: object) -> Iterator[AnswerPiece]:
         yield AnswerPiece("a ")
         time.sleep(pause)
         yield AnswerPiece("word")
+        time.sleep(end)
         yield AnswerPiece("", Usage(7, 3, cut=False))
 
     model = Model("Bedrock", "id", "run", ask, None, "task", 9, "by tokens", None, str)
@@ -32,4 +34,4 @@ def test_an_answer_in_one_burst_has_no_rate(pause: float, rate: bool) -> None:
     assert price == "by tokens"
     assert [text.partition(" ")[2] for text in rates] == (["tokens/s"] if rate else [])
     if rate:
-        assert 0 < float(rates[0].partition(" ")[0]) <= 2 / (5 * BURST_SECONDS), "two tokens after the first"
+        assert 0 < float(rates[0].partition(" ")[0]) <= 2 / pause, "two tokens after the first"
