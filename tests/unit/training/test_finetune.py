@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -182,6 +184,18 @@ def test_an_adapter_without_gradient_is_refused(
         weight.requires_grad_(False)
     with pytest.raises(TrainingError, match="no weight that is trained"):
         check_gradients(cut_off)
+
+
+def test_nothing_keeps_the_model_after_its_training(
+    tiny: TinyModel, recipe: Recipe, device: Device, rows: Dataset, encoder: Encoder, tmp_path: Path
+) -> None:
+    recipe = replace(recipe, optimizer="paged_adamw_8bit")
+    trained = adapter(tiny, recipe, device)
+    finetune(trained, encoder.tokenizer, rows, rows, recipe, device=device, stop=StopSignal(), checkpoints=tmp_path)
+    weights = {name: weakref.ref(weight) for name, weight in trained.named_parameters()}
+    del trained
+    gc.collect()
+    assert [name for name, weight in weights.items() if weight() is not None] == []
 
 
 def test_weights_that_training_did_not_change_are_refused() -> None:
