@@ -58,6 +58,11 @@ class Device:
                 f"({one_line(str(error).partition('. ')[0])}): choose training.instance_types with a GPU, or set "
                 "training.device to cpu"
             ) from error
+        # From PyTorch 2.11 on, sdpa's first choice on an H100, H200 or B200 is cuDNN. With a mask, its backward pass can make
+        # gradients that are not numbers (https://github.com/pytorch/pytorch/issues/196678). It also builds a plan for each
+        # new shape: each length of a batch, each token of an answer. In a training with batches of many lengths, that took
+        # most of the time (https://github.com/modelscope/FunASR/pull/3705).
+        torch.backends.cuda.enable_cudnn_sdp(False)
         memory = torch.cuda.get_device_properties(local_rank).total_memory
         return cls(f"cuda:{local_rank}", torch.cuda.get_device_capability(local_rank), memory)
 

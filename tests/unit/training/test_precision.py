@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import bitsandbytes
@@ -176,6 +177,21 @@ def test_the_cpu_is_not_used_instead_of_a_gpu_that_pytorch_does_not_find() -> No
         Device.find("gpu")
     assert "\n" not in str(caught.value)
     assert Device.find("cpu") == Device("cpu", None, None)
+
+
+def test_a_gpu_does_not_use_the_attention_of_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=141))
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    try:
+        Device.find("cpu")
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+        assert Device.find("gpu", 1) == Device("cuda:1", (9, 0), 141)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(True)
 
 
 def test_rows_are_packed_only_with_flash_attention() -> None:
