@@ -76,6 +76,7 @@ MAX_LENGTH = 512
 """The tutorial's length. A longer row is drawn again, because this project leaves it out."""
 
 PEAKS = (
+    ("B200", 2250e12),
     ("H100 PCIe", 756e12),
     ("H100 NVL", 835e12),
     ("H200 NVL", 835e12),

@@ -138,6 +138,7 @@ def test_the_rows_are_as_long_as_the_published_ones() -> None:
 @pytest.mark.parametrize(
     ("card", "peak"),
     [
+        ("NVIDIA B200", 2250e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
@@ -148,6 +149,7 @@ def test_the_rows_are_as_long_as_the_published_ones() -> None:
         ("Tesla T4", 65e12),
         ("NVIDIA H200 MIG 1g.18gb", None),
         ("NVIDIA GH200 480GB", None),
+        ("NVIDIA GB200", None),
         ("NVIDIA RTX A4000", None),
     ],
 )
