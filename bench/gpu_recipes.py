@@ -221,6 +221,9 @@ def trl(bench: GpuBench, rows: GpuBenchRows, *, batch_size: int, **own: Any) -> 
     """
     if missing := [name for name in ("trl", "datasets") if name not in bench.libraries]:
         raise SkippedPartError(f"{' and '.join(missing)} cannot be imported")
+    if (bench.quantization, bench.dtype) == ("nf4", torch.float16):
+        # trl 1.16.0, SFTTrainer.__init__; https://github.com/pytorch/pytorch/issues/127176
+        raise SkippedPartError("trl makes the adapter of a 4-bit base bfloat16, which float16's GradScaler refuses")
     sft, datasets = importlib.import_module("trl"), importlib.import_module("datasets")
     arguments = bench.arguments(len(rows), batch_size) | {"remove_unused_columns": True, "max_length": None}
     labels = [

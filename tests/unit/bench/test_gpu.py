@@ -125,6 +125,13 @@ def test_a_training_that_takes_too_long_ends_with_a_line(tmp_path: Path) -> None
             gpu_recipes.run_clocked(train, "cpu", 0)
 
 
+def test_trl_is_skipped_where_its_bfloat16_adapter_meets_a_gradscaler(tmp_path: Path) -> None:
+    libraries = {"trl": "1.16.0", "datasets": "5.2.0"}
+    t4 = gpu_recipes.GpuBench(tmp_path, 512, 64, "cuda:0", torch.float16, "sdpa", "nf4", libraries, tmp_path)
+    with pytest.raises(gpu_recipes.SkippedPartError, match="trl makes the adapter of a 4-bit base bfloat16"):
+        gpu_recipes.trl(t4, gpu_model.make_rows(16, 512, 64, 0), batch_size=4)
+
+
 def test_the_rows_are_as_long_as_the_published_ones() -> None:
     rows = gpu_model.make_rows(4000, 1000, gpu_model.MAX_LENGTH, 0)
     answers = np.array([end - start for [[start, end]] in rows["spans"]])
