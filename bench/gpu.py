@@ -190,7 +190,8 @@ class GpuRun:
         tried: list[tuple[float, dict[str, Any]]] = []
         for settings in recipe.settings if self.is_gpu else recipe.settings[:1]:
             try:
-                clock, _ = self._train(bench, recipe, trial_rows, settings)
+                # No name may keep the trial's model, because the next peak would have it, too.
+                clock = self._train(bench, recipe, trial_rows, settings)[0]
                 tried.append((clock.seconds(without_first=1) / (TRIAL_STEPS - 1), settings))
             except torch.OutOfMemoryError:
                 self._line(self.skipped, f"{recipe.name}, {quantization}, {_words(settings)}", "out of memory")

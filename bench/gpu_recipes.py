@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -340,6 +341,7 @@ def run_clocked(train: Callable[[], tuple[Any, int]], device: str, seconds: floa
         SkippedPartError: the training took longer than `seconds`.
     """
     clock = StepClock(device, seconds)
+    cudnn = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     callbacks: list[Any] = transformers.trainer.DEFAULT_CALLBACKS  # every Trainer in the process gets these
     callbacks.append(clock)
     try:
@@ -347,6 +349,12 @@ def run_clocked(train: Callable[[], tuple[Any, int]], device: str, seconds: floa
             model, tokens = train()
     finally:
         callbacks.remove(clock)
+        # What a recipe leaves in the process must not change the figures of the next one. This project's `Device.find` turns
+        # cuDNN's attention off. For an 8-bit optimizer the Trainer registers the embeddings with bitsandbytes, which keeps
+        # them until the process ends (transformers 5.3.0, Trainer.create_optimizer).
+        torch.backends.cuda.enable_cudnn_sdp(cudnn)
+        if bitsandbytes := sys.modules.get("bitsandbytes"):
+            bitsandbytes.optim.GlobalOptimManager.get_instance().initialize()
     if clock.stopped:
         raise SkippedPartError(f"stopped after {clock.steps} steps, because its {seconds:.0f} s were over")
     return clock, model, tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_what_is_missing_and_what_fails_is_a_line_and_the_rest_runs(
     # A run with next to no time skips all parts, and has no result.
     assert gpu.main(["--seconds", "1e-9"]) == 1
     assert "skipped: the random weights: the time of the whole run is over (--seconds)" in capsys.readouterr().out
+
+
+def test_the_memory_of_a_training_has_no_model_of_an_earlier_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights: list[weakref.ref[Any]] = []
+    still_there: list[int] = []
+
+    def train(*arguments: Any, **settings: Any) -> tuple[Any, int]:
+        still_there.append(sum(weight() is not None for weight in weights))
+        model, tokens = gpu_recipes.trainer(*arguments, **settings)
+        weights.extend(map(weakref.ref, model.parameters()))
+        torch.backends.cuda.enable_cudnn_sdp(False)  # as the training job does on a GPU
+        return model, tokens
+
+    found = [gpu_recipes.GpuRecipe(name, train, ({"batch_size": 16},)) for name in ("first", "second")]
+    monkeypatch.setattr(gpu, "recipes", lambda *_: found)
+    monkeypatch.setattr(gpu, "EVAL_BATCH_SIZES", ())
+    assert gpu.main([]) == 0
+    # Each recipe has a trial and a measured training, with nf4 and without.
+    assert still_there == [0] * 8
+    assert torch.backends.cuda.cudnn_sdp_enabled()
 
 
 def test_a_training_that_takes_too_long_ends_with_a_line(tmp_path: Path) -> None:
