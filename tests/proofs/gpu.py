@@ -12,6 +12,7 @@ a counter-check where a mistake would make no error: it must differ by more than
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -338,7 +339,10 @@ def main(arguments: list[str] | None = None) -> int:
         if here
         else "no GPU, so everything runs on the CPU"
     )
-    flash = metadata.version("flash-attn") if find_spec("flash_attn") else "not there"
+    flash = "not there"
+    # Other distributions have a folder flash_attn, too (flash-attn-4), so the folder says nothing about this one.
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        flash = metadata.version("flash-attn")
     versions = ", ".join(f"{name} {version}" for name, version in (VERSIONS | {"flash-attn": flash}).items())
     print(f"{datetime.now(UTC).date()}: {card}; {versions}", flush=True)
     failed = 0
