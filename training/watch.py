@@ -83,7 +83,10 @@ class Watch(TrainerCallback):
         self._recipe, self._device, self._world, self._stop = recipe, device, world, stop
         self._validation, self._collate, self._run = validation, collate, run
         at_once = device.rows_at_once(fmean(validation["length"]))
-        self._validated_at_once = min(recipe.eval_batch_size, at_once or recipe.eval_batch_size)
+        # A GPU validates as many rows at once as it trains, for which its memory must suffice anyway. The default 32 rows that
+        # are answered at once have 16,384 tokens at a length of 512. If most columns have a label, as in conversations, their
+        # logits of Llama 3's 128,256 tokens take 8.4 GB in float32, and the loss needs them three times.
+        self._validated_at_once = min(recipe.eval_batch_size, at_once or recipe.batch_size)
         self._rows = len(lengths)
         self._tokens = np.cumsum(np.asarray(lengths)[list(order)])
         self._checked_gradient = False

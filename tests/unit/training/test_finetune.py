@@ -8,11 +8,14 @@ import sys
 import weakref
 from dataclasses import astuple, replace
 from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import bitsandbytes
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from tests.unit.training.conftest import make_conversation
 from tests.unit.training.equalities import RecomputingDevice, loss_and_gradients, train_tiny
@@ -23,7 +26,8 @@ from training.encoder import Encoder, end_ids, load_tokenizer
 from training.errors import InterruptedTrainingError, TrainingError
 from training.finetune import finetune
 from training.stop import StopSignal
-from training.watch import check_changed, check_gradients, evaluate_loss
+from training.watch import Watch, check_changed, check_gradients, evaluate_loss
+from training.world import World
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -234,6 +238,34 @@ def test_activations_are_recomputed_only_if_memory_is_short() -> None:
     assert a10g.needs_checkpointing(weight_bytes=1 * GIB, **(llama_1b | {"tokens": 16 * 2048}))
     assert a10g.needs_checkpointing(weight_bytes=18 * GIB, **llama_1b)
     assert not Device("cpu", None, None).needs_checkpointing(weight_bytes=99 * GIB, **llama_1b)
+
+
+@pytest.mark.parametrize("device", [Device("cuda", (8, 6), 22 * GIB), Device("cpu", None, None)], ids=["gpu", "cpu"])
+def test_a_gpu_validates_as_many_rows_at_once_as_it_trains(
+    device: Device, recipe: Recipe, rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def evaluate(_model: object, _rows: object, _collate: object, batch_size: int, _world: object) -> float:
+        taken.append(batch_size)
+        return 1.0
+
+    monkeypatch.setattr("training.watch.evaluate_loss", evaluate)
+    recipe = replace(recipe, batch_size=4, eval_batch_size=32)
+    watch = Watch(
+        recipe,
+        device,
+        World(),
+        StopSignal(),
+        validation=rows,
+        collate=Collator(0),
+        order=range(len(rows)),
+        lengths=rows["length"],
+        run={},
+    )
+    llama = SimpleNamespace(config=SimpleNamespace(dtype=torch.float32))
+    watch.on_train_begin(TrainingArguments(), TrainerState(), TrainerControl(), model=llama)
+    assert taken == [device.rows_at_once(fmean(rows["length"])) or recipe.batch_size]
 
 
 @pytest.mark.parametrize(("mean_length", "rows"), [(60, 9), (128, 4), (165, 3), (260, 2), (400, 1), (5000, 1)])
