@@ -29,9 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One GPU, because the Trainer would share each batch among all that it sees. transformers asks CUDA for them already when it
+# is imported, and CUDA reads this variable once.
+if __name__ == "__main__":
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
 
 # Before bench/, which Python puts there for a file that it runs. Its training.py is not this project's training.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(ROOT := Path(__file__).resolve().parents[1]))
 
 import torch
 import transformers
@@ -61,8 +65,6 @@ from bench.gpu_recipes import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-ROOT = Path(__file__).resolve().parents[1]
 
 SECONDS = 480
 """The time of the whole."""
@@ -366,8 +368,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--seconds: give a number above 0")
     if options.json and (options.json.is_dir() or not options.json.absolute().parent.is_dir()):
         parser.error(f"--json: {options.json} cannot be written: name a file in a folder that exists")
-    # One GPU, because the Trainer would share each batch among all that it sees. CUDA has not been asked before.
-    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -27,6 +27,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+# Outside of torchrun the Trainer would share each batch among all GPUs that it sees, so this process sees only the first one.
+# transformers asks CUDA for them already when it is imported, and CUDA reads this variable once. So another process counts.
+if __name__ == "__main__":
+    _count = [sys.executable, "-c", "import torch; print(*range(torch.cuda.device_count()), sep=',')"]
+    _counted = subprocess.run(_count, capture_output=True, text=True, check=True).stdout.strip()
+    GPUS = os.environ.get("CUDA_VISIBLE_DEVICES", _counted) if _counted else ""
+    os.environ["CUDA_VISIBLE_DEVICES"] = GPUS.partition(",")[0]
+else:
+    GPUS = ""
+
 import datasets
 import torch
 import transformers
@@ -330,7 +340,6 @@ def main(arguments: list[str] | None = None) -> int:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
-    gpus = _only_one_gpu()
     here = torch.cuda.is_available()
     if not here:
         torch.set_num_threads(1)  # with such small matrices, a second thread only waits
@@ -347,7 +356,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{datetime.now(UTC).date()}: {card}; {versions}", flush=True)
     failed = 0
     with tempfile.TemporaryDirectory(prefix="prove-gpu-") as work:
-        prover = GpuProver.make(Path(work), gpus)
+        prover = GpuProver.make(Path(work), GPUS)
         print(
             f"a random Llama of {prover.shape['num_hidden_layers']} layers and hidden size {prover.shape['hidden_size']}, "
             f"trained in {_name(prover.dtype)}",
@@ -357,19 +366,6 @@ def main(arguments: list[str] | None = None) -> int:
             if only in (None, name):
                 failed += not _prove(name, proof, prover)
     return 1 if failed else 0
-
-
-def _only_one_gpu() -> str:
-    """Hide all GPUs but the first from this process, and return the numbers of all.
-
-    Outside of torchrun the Trainer would share each batch among all GPUs that it sees. CUDA must not have been asked before,
-    so another process counts them.
-    """
-    command = [sys.executable, "-c", "import torch; print(*range(torch.cuda.device_count()), sep=',')"]
-    counted = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", counted) if counted else ""
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpus.partition(",")[0]
-    return gpus
 
 
 def _prove(name: str, proof: Callable[[GpuProver], str], prover: GpuProver) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import weakref
@@ -33,6 +34,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines(), json.loads((folder / "figures.json").read_text())
+
+
+@pytest.mark.parametrize(("start", "seen"), [("path('bench/gpu.py'", "2"), ("module('tests.proofs.gpu'", "")])
+def test_all_gpus_but_one_are_hidden_before_cuda_is_asked(start: str, seen: str) -> None:
+    """The proofs count the GPUs, of which there is none here."""
+    program = (
+        "import os, runpy, sys, torch\n"
+        "torch.cuda.is_available = lambda: sys.exit('asked with ' + repr(os.environ['CUDA_VISIBLE_DEVICES']))\n"
+        f"runpy.run_{start}, run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", program]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "2,3"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1:] == [f"asked with {seen!r}"]
 
 
 def test_each_recipe_and_the_evaluation_has_figures(run: tuple[list[str], dict[str, Any]]) -> None:
