@@ -59,9 +59,10 @@ class Device:
                 "training.device to cpu"
             ) from error
         # From PyTorch 2.11 on, sdpa's first choice on an H100, H200 or B200 is cuDNN. With a mask, its backward pass can make
-        # gradients that are not numbers (https://github.com/pytorch/pytorch/issues/196678). It also builds a plan for each
-        # new shape: each length of a batch, each token of an answer. In a training with batches of many lengths, that took
-        # most of the time (https://github.com/modelscope/FunASR/pull/3705).
+        # gradients that are not numbers (https://github.com/pytorch/pytorch/issues/196678, reported for 2.11 to 2.13; we know
+        # of no release that ends it). It also builds a plan for each new shape: each length of a batch, each token of an
+        # answer. In a training with batches of many lengths, that took most of the time
+        # (https://github.com/modelscope/FunASR/pull/3705). The image has PyTorch 2.9, a benchmark may have a newer one.
         torch.backends.cuda.enable_cudnn_sdp(False)
         memory = torch.cuda.get_device_properties(local_rank).total_memory
         return cls(f"cuda:{local_rank}", torch.cuda.get_device_capability(local_rank), memory)
