@@ -67,6 +67,17 @@ def test_the_saved_folder_answers_as_base_and_adapter_do(
     assert not [name for name in weights if "lora" in name]
 
 
+def test_padding_is_not_compared(tiny: TinyModel, device: Device) -> None:
+    tokenizer = load_tokenizer(tiny.folder, NAME)
+    encoder = Encoder(tokenizer, end_ids(tiny.folder, tokenizer))
+    short, long = encoder.row(make_chat(1)), encoder.row(make_chat(2))
+    assert short["length"] < long["length"]
+    base = model.load_base(tiny.folder, device)
+    both = export.logits(base, Collator(0)([short, long]))
+    alone = torch.cat([export.logits(base, Collator(0)([row])) for row in (short, long)])
+    torch.testing.assert_close(both, alone)
+
+
 def test_the_files_of_the_saved_folder_have_the_form_of_transformers_4(
     tiny: TinyModel, device: Device, adapter: Path, tmp_path: Path
 ) -> None:
